@@ -1,0 +1,428 @@
+//! The command line: parsing flags, and nothing else.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
+use edgepack::shrink::Level;
+use edgepack::size::ByteCount;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 101 cargo failed.
+Settings come from flags, then EDGEPACK_* variables, then [package.metadata.edgepack],
+then [workspace.metadata.edgepack]; docs/config.md lists them.";
+
+/// Builds, validates, shrinks and packs Wasm modules and components.
+#[derive(Debug, Parser)]
+#[command(name = "cargo-edgepack", bin_name = "cargo edgepack", version, after_help = AFTER_HELP)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile, check, shrink, check again and pack, in one go.
+    ///
+    /// The module ends up at target/edgepack/NAME.wasm, the OCI image layout at
+    /// target/edgepack/oci, the report at target/edgepack/report.json. With FILE,
+    /// nothing is compiled: any module or component will do, from any language.
+    #[command(visible_alias = "b")]
+    Build(Box<Build>),
+    /// Validate binaries; enforce allowed imports and budgets.
+    Check(Check),
+    /// Make a module or component smaller.
+    Shrink(Shrink),
+    /// Show what a module or component consists of and what it asks of its host.
+    Inspect(Inspect),
+    /// Print the JSON Schema of what the tool reads or writes.
+    Schema(Schema),
+    /// Runs the optimiser on one core module; the tool starts itself with this.
+    #[command(name = edgepack::shrink::worker::COMMAND, hide = true)]
+    OptimizeWorker(OptimizeWorker),
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Print errors and results only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; handed on to cargo.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        env = "CARGO_TERM_COLOR"
+    )]
+    pub color: Option<Color>,
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `--message-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    /// Text on stderr, paths on stdout.
+    #[default]
+    Human,
+    /// The report as JSON on stdout.
+    Json,
+}
+
+/// `--message-format`, for the commands that report.
+#[derive(Debug, Args)]
+pub struct Reporting {
+    /// What goes to stdout.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub message_format: MessageFormat,
+}
+
+/// `--level` and what goes with it.
+#[derive(Debug, Args)]
+pub struct Shrinking {
+    /// How much effort goes into shrinking: off, fast, default or max.
+    #[arg(long, value_name = "LEVEL", env = "EDGEPACK_SHRINK_LEVEL")]
+    pub level: Option<Level>,
+    /// Keep this custom section, in place of the default list; `*` matches any
+    /// run of characters; may be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "EDGEPACK_SHRINK_KEEP_SECTIONS",
+        value_delimiter = ','
+    )]
+    pub keep_section: Option<Vec<String>>,
+}
+
+/// What is allowed.
+#[derive(Debug, Args)]
+pub struct Checking {
+    /// Allow imports that match this pattern and no others; `*` matches any run
+    /// of characters; may be repeated.
+    #[arg(
+        long = "allow-import",
+        visible_alias = "allow-imports",
+        value_name = "PATTERN",
+        env = "EDGEPACK_CHECK_ALLOW_IMPORTS",
+        value_delimiter = ','
+    )]
+    pub allow_imports: Option<Vec<String>>,
+    /// The largest size of the module, such as `1 MiB`.
+    #[arg(long, value_name = "SIZE", env = "EDGEPACK_BUDGET_RAW")]
+    pub budget_raw: Option<ByteCount>,
+    /// The largest size of the module after gzip.
+    #[arg(long, value_name = "SIZE", env = "EDGEPACK_BUDGET_GZIP")]
+    pub budget_gzip: Option<ByteCount>,
+}
+
+/// `build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// A .wasm file to take in place of a Rust project.
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target"])]
+    pub file: Option<PathBuf>,
+    /// The artifact's name, where FILE is given [default: the file's name].
+    #[arg(long, value_name = "NAME", requires = "file", value_parser = artifact_name)]
+    pub name: Option<String>,
+    /// The artifact's version, where FILE is given.
+    #[arg(
+        long,
+        value_name = "VERSION",
+        requires = "file",
+        default_value = "0.0.0"
+    )]
+    pub as_version: String,
+    /// What to build.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How to compile.
+    #[command(flatten)]
+    pub compilation: Compilation,
+    /// How to shrink.
+    #[command(flatten)]
+    pub shrinking: Shrinking,
+    /// Leave the bytes as they are: the same as `--level off`.
+    #[arg(long, conflicts_with = "level")]
+    pub no_shrink: bool,
+    /// What is allowed.
+    #[command(flatten)]
+    pub checking: Checking,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
+    /// Words for `cargo build`.
+    #[arg(last = true, value_name = "CARGO ARGS")]
+    pub cargo_args: Vec<OsString>,
+}
+
+/// Which packages and targets.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Package selection")]
+pub struct Selection {
+    /// Build this package; may be repeated.
+    #[arg(short, long, value_name = "SPEC")]
+    pub package: Vec<String>,
+    /// Build every package of the workspace that is Wasm.
+    #[arg(long, visible_alias = "all")]
+    pub workspace: bool,
+    /// Leave this package out; may be repeated.
+    #[arg(long, value_name = "SPEC")]
+    pub exclude: Vec<String>,
+    /// Build the library.
+    #[arg(long)]
+    pub lib: bool,
+    /// Build every binary.
+    #[arg(long)]
+    pub bins: bool,
+    /// Build this binary; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub bin: Vec<String>,
+    /// Build every example.
+    #[arg(long)]
+    pub examples: bool,
+    /// Build this example; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub example: Vec<String>,
+}
+
+/// How cargo compiles.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Compilation")]
+pub struct Compilation {
+    /// Features to turn on, separated by spaces or commas.
+    #[arg(short = 'F', long, value_name = "FEATURES")]
+    pub features: Vec<String>,
+    /// Turn every feature on.
+    #[arg(long)]
+    pub all_features: bool,
+    /// Leave the default features off.
+    #[arg(long)]
+    pub no_default_features: bool,
+    /// Build with this cargo profile [default: release].
+    #[arg(long, value_name = "PROFILE", env = "EDGEPACK_PROFILE")]
+    pub profile: Option<String>,
+    /// Build with the release profile, which is the default.
+    #[arg(short, long, conflicts_with = "profile")]
+    pub release: bool,
+    /// Build for this target, such as wasm32-wasip1, wasm32-wasip2 or
+    /// wasm32-unknown-unknown.
+    #[arg(long, value_name = "TRIPLE", env = "EDGEPACK_TARGET")]
+    pub target: Option<String>,
+    /// The folder for all that is made.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub target_dir: Option<PathBuf>,
+    /// Number of parallel jobs.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<String>,
+    /// Path of the Cargo.toml.
+    #[arg(long, value_name = "PATH")]
+    pub manifest_path: Option<PathBuf>,
+    /// Refuse to change Cargo.lock.
+    #[arg(long)]
+    pub locked: bool,
+    /// Do without the network.
+    #[arg(long)]
+    pub offline: bool,
+    /// The same as --locked and --offline together.
+    #[arg(long)]
+    pub frozen: bool,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Modules or components.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What is allowed.
+    #[command(flatten)]
+    pub checking: Checking,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+/// `shrink`.
+#[derive(Debug, Args)]
+pub struct Shrink {
+    /// A module or component.
+    pub file: PathBuf,
+    /// Where the result goes; may be FILE itself.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// How to shrink.
+    #[command(flatten)]
+    pub shrinking: Shrinking,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A module or component.
+    pub file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Of what.
+    #[arg(value_enum, default_value_t)]
+    pub of: SchemaOf,
+}
+
+/// What has a schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// report.json and `--message-format json`.
+    #[default]
+    Report,
+    /// [package.metadata.edgepack].
+    Config,
+    /// `inspect --json`.
+    Inspect,
+}
+
+/// `optimize-worker`.
+#[derive(Debug, Args)]
+#[cfg_attr(
+    not(feature = "binaryen"),
+    expect(dead_code, reason = "read where the optimiser is built in")
+)]
+pub struct OptimizeWorker {
+    /// How much effort.
+    #[arg(long)]
+    pub level: Level,
+    /// The proposals that the module uses, as a number.
+    #[arg(long)]
+    pub proposals: u64,
+    /// Address space in bytes.
+    #[arg(long)]
+    pub memory: u64,
+    /// Seconds.
+    #[arg(long)]
+    pub time: u64,
+    /// The module.
+    pub input: PathBuf,
+    /// Where the result goes.
+    pub output: PathBuf,
+}
+
+impl Build {
+    /// What is handed on to cargo.
+    pub fn cargo_flags(&self, common: &Common) -> CargoFlags {
+        let Build {
+            selection,
+            compilation,
+            ..
+        } = self;
+        CargoFlags {
+            manifest_path: compilation.manifest_path.clone(),
+            packages: selection.package.clone(),
+            workspace: selection.workspace,
+            exclude: selection.exclude.clone(),
+            targets: TargetFlags {
+                lib: selection.lib,
+                bins: selection.bins,
+                bin: selection.bin.clone(),
+                examples: selection.examples,
+                example: selection.example.clone(),
+            },
+            features: compilation.features.clone(),
+            all_features: compilation.all_features,
+            no_default_features: compilation.no_default_features,
+            profile: compilation
+                .release
+                .then(|| "release".to_owned())
+                .or_else(|| compilation.profile.clone()),
+            target: compilation.target.clone(),
+            target_dir: compilation.target_dir.clone(),
+            locked: compilation.locked,
+            offline: compilation.offline,
+            frozen: compilation.frozen,
+            color: common.color.map(|color| color.name().to_owned()),
+            quiet: common.quiet,
+            verbose: common.verbose,
+            jobs: compilation.jobs.clone(),
+            extra: self.cargo_args.clone(),
+        }
+    }
+
+    /// Settings that come before the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            level: if self.no_shrink {
+                Some(Level::Off)
+            } else {
+                self.shrinking.level
+            },
+            keep_sections: self.shrinking.keep_section.clone(),
+            ..self.checking.overrides()
+        }
+    }
+}
+
+impl Checking {
+    /// Settings that come before the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            allow_imports: self.allow_imports.clone(),
+            budget_raw: self.budget_raw,
+            budget_gzip: self.budget_gzip,
+            ..Overrides::default()
+        }
+    }
+}
+
+impl Color {
+    fn name(self) -> &'static str {
+        match self {
+            Color::Auto => "auto",
+            Color::Always => "always",
+            Color::Never => "never",
+        }
+    }
+}
+
+/// Names become file names: one path component, no more.
+fn artifact_name(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty()
+        && !text.starts_with('.')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if plain {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "a name consists of letters, digits, `.`, `_` and `-`, and does not begin with `.`"
+                .into(),
+        )
+    }
+}

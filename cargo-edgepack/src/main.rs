@@ -1,0 +1,12 @@
+//! `cargo edgepack`: see the `edgepack` library for what it does and
+//! `docs/` for how to use it.
+
+use std::process::ExitCode;
+
+mod cli;
+mod output;
+mod run;
+
+fn main() -> ExitCode {
+    ExitCode::from(run::main())
+}

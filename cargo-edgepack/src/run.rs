@@ -1,0 +1,440 @@
+//! Glue: from the command line to the library and back to the printer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+use edgepack::build::{self, CargoConfig};
+use edgepack::cache::Cache;
+use edgepack::cancel::Cancel;
+use edgepack::config::Config;
+use edgepack::error::Error;
+use edgepack::exit_code;
+use edgepack::inspect::{self, Inspection};
+use edgepack::output;
+use edgepack::pack::{Metadata, Timestamp};
+use edgepack::pipeline::{self, Context, Destination, Input};
+use edgepack::plan::{CargoFlags, Group, PackagePlan, Plan, Settings};
+use edgepack::project::Project;
+use edgepack::report::{PackageReport, Report, StageReport};
+use edgepack::shrink::worker::{Limits, Worker};
+use edgepack::source;
+use edgepack::toolchain;
+
+use crate::cli::{self, Cli, Command, MessageFormat, SchemaOf};
+use crate::output::Printer;
+
+/// What every command works with.
+struct App {
+    printer: Printer,
+    cancel: Arc<Cancel>,
+    cache: Cache,
+    worker: Worker,
+}
+
+/// Runs the tool and returns its exit code.
+pub fn main() -> u8 {
+    // Cargo calls `cargo-edgepack edgepack …`.
+    let mut args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|a| a == "edgepack") {
+        args.remove(1);
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            Printer::usage(&error);
+            return if error.use_stderr() {
+                exit_code::USAGE
+            } else {
+                exit_code::OK
+            };
+        }
+    };
+    if let Command::OptimizeWorker(job) = cli.command {
+        return optimize(job);
+    }
+    let printer = Printer::new(cli.common.quiet, cli.common.verbose > 0, cli.common.color);
+    let outcome = App::new(printer).and_then(|app| {
+        let outcome = app.run(&cli);
+        if let Err(error) = &outcome {
+            app.printer.error(error);
+        }
+        Ok(outcome.unwrap_or_else(|error| error.exit_code()))
+    });
+    outcome.unwrap_or_else(|error| {
+        Printer::new(false, false, cli.common.color).error(&error);
+        error.exit_code()
+    })
+}
+
+#[cfg(feature = "binaryen")]
+fn optimize(job: cli::OptimizeWorker) -> u8 {
+    use edgepack::shrink::binaryen::{Job, run};
+    let (code, message) = run(Job {
+        input: job.input,
+        output: job.output,
+        level: job.level,
+        proposals: edgepack::wasm::proposals::Proposals::from_bits(job.proposals),
+        memory: job.memory,
+        time: job.time,
+    });
+    if let Some(message) = message {
+        Printer::worker(&message);
+    }
+    code
+}
+
+#[cfg(not(feature = "binaryen"))]
+fn optimize(_: cli::OptimizeWorker) -> u8 {
+    Printer::worker("this cargo-edgepack was built without its optimiser");
+    edgepack::shrink::worker::EXIT_IO
+}
+
+impl App {
+    fn new(printer: Printer) -> Result<Self, Error> {
+        let cancel = Arc::new(Cancel::default());
+        let handler = Arc::clone(&cancel);
+        ctrlc::set_handler(move || handler.set())
+            .map_err(|e| Error::Internal(format!("failed to listen for signals: {e}")))?;
+        let executable =
+            std::env::current_exe().map_err(Error::io("find", "the tool's own executable"))?;
+        let worker = Worker::new(executable, Limits::default(), Arc::clone(&cancel));
+        Ok(App {
+            printer,
+            cancel,
+            cache: Cache::of_user(),
+            worker,
+        })
+    }
+
+    fn run(&self, cli: &Cli) -> Result<u8, Error> {
+        match &cli.command {
+            Command::Build(flags) => self.build(flags, &flags.cargo_flags(&cli.common)),
+            Command::Check(flags) => self.check(flags),
+            Command::Shrink(flags) => self.shrink(flags),
+            Command::Inspect(flags) => self.inspect(flags),
+            Command::Schema(flags) => {
+                match flags.of {
+                    SchemaOf::Report => self.printer.pretty_json(&Report::schema()),
+                    SchemaOf::Config => self.printer.pretty_json(&Config::schema()),
+                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema()),
+                }
+                Ok(exit_code::OK)
+            }
+            Command::OptimizeWorker(_) => Ok(exit_code::USAGE),
+        }
+    }
+
+    /// Lends the stages what they work with.
+    fn with_context<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
+        let on_event = |event: pipeline::Event<'_>| self.printer.event(event);
+        work(&Context {
+            optimizer: &self.worker,
+            cache: &self.cache,
+            cancel: &self.cancel,
+            on_event: &on_event,
+        })
+    }
+
+    fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
+        let epoch = source::source_date_epoch()?;
+        let (destination, packages) = match &flags.file {
+            Some(file) => self.build_file(file, flags, cargo, epoch)?,
+            None => self.build_project(flags, cargo, epoch)?,
+        };
+        let report = Report::new(packages);
+        let json =
+            serde_json::to_vec_pretty(&report).map_err(|e| Error::Internal(e.to_string()))?;
+        output::write(&destination.report_path(), &json)?;
+        match flags.reporting.message_format {
+            MessageFormat::Json => self.printer.json(&report),
+            MessageFormat::Human => self.printer.paths(&report),
+        }
+        Ok(report.exit_code())
+    }
+
+    fn build_file(
+        &self,
+        file: &Path,
+        flags: &cli::Build,
+        cargo: &CargoFlags,
+        epoch: Option<Timestamp>,
+    ) -> Result<(Destination, Vec<PackageReport>), Error> {
+        // A binary from elsewhere has no manifest, unless one is named for its settings.
+        let config = match &cargo.manifest_path {
+            Some(_) => {
+                let project = Project::load(cargo, &self.cancel)?;
+                match project.default[..] {
+                    [only] => project.config_of(&project.metadata.packages[only])?,
+                    _ => project.config,
+                }
+            }
+            None => Config::default(),
+        };
+        let destination = Destination::below(&file_target_dir(cargo)?);
+        let mut metadata = file_metadata(file);
+        metadata.version.clone_from(&flags.as_version);
+        if let Some(name) = &flags.name {
+            metadata.name.clone_from(name);
+        }
+        let input = Input {
+            wasm: output::read_wasm(file)?,
+            metadata,
+            target: None,
+            settings: Settings::new(&config, &flags.overrides()),
+            created: epoch.unwrap_or_default(),
+            stages: Vec::new(),
+        };
+        let report = self.with_context(|context| pipeline::run(input, context, &destination))?;
+        self.printer.package(&report);
+        Ok((destination, vec![report]))
+    }
+
+    fn build_project(
+        &self,
+        flags: &cli::Build,
+        cargo: &CargoFlags,
+        epoch: Option<Timestamp>,
+    ) -> Result<(Destination, Vec<PackageReport>), Error> {
+        let here = std::env::current_dir().map_err(Error::io("resolve", "."))?;
+        let config = CargoConfig::load()?;
+        // Two programs that do not wait for each other.
+        let rustc = config.rustc();
+        let (project, sysroot) = std::thread::scope(|scope| {
+            let sysroot = scope.spawn(|| toolchain::sysroot(rustc, &here));
+            let project = Project::load(cargo, &self.cancel);
+            (project, sysroot.join())
+        });
+        let project = project?;
+        let sysroot = sysroot
+            .map_err(|_| Error::Internal("failed to ask rustc for its sysroot".into()))??;
+        let plan = Plan::new(
+            &project,
+            cargo,
+            &flags.overrides(),
+            config.build_target().as_deref(),
+        )?;
+        for (name, why) in &plan.skipped {
+            self.printer.note(&format!("`{name}` is left out: {why}"));
+        }
+        self.install_targets(&plan, cargo, &config, &sysroot, &here)?;
+        let commit = source::commit(project.metadata.workspace_root.as_std_path());
+        let created = epoch
+            .or(commit.as_ref().map(|c| c.time))
+            .unwrap_or_default();
+        let revision = commit.map(|c| c.revision);
+
+        let destination = Destination::below(&project.target_dir);
+        let mut reports = Vec::new();
+        for (group, members) in &plan.groups {
+            let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
+            let inputs = self.compile(&project, &config, &sysroot, cargo, group, &packages)?;
+            for (package, name, wasm, stage) in inputs {
+                let input = Input {
+                    wasm,
+                    metadata: Metadata {
+                        name,
+                        revision: revision.clone(),
+                        ..package.metadata.clone()
+                    },
+                    target: Some(group.target.clone()),
+                    settings: package.settings.clone(),
+                    created,
+                    stages: vec![stage],
+                };
+                let report =
+                    self.with_context(|context| pipeline::run(input, context, &destination))?;
+                self.printer.package(&report);
+                reports.push(report);
+            }
+        }
+        Ok((destination, reports))
+    }
+
+    fn install_targets(
+        &self,
+        plan: &Plan,
+        cargo: &CargoFlags,
+        config: &CargoConfig,
+        sysroot: &Path,
+        here: &Path,
+    ) -> Result<(), Error> {
+        let std_is_built = cargo
+            .extra
+            .iter()
+            .any(|word| word.to_string_lossy().contains("build-std"));
+        let offline = cargo.offline || cargo.frozen || config.offline();
+        for Group { target, .. } in plan.groups.keys() {
+            let custom = Path::new(target).extension().is_some_and(|e| e == "json");
+            if !std_is_built && !custom && !toolchain::has_target(sysroot, target) {
+                toolchain::install_target(target, sysroot, here, offline, |text| {
+                    self.printer.note(text)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs cargo and reads what it made.
+    fn compile<'p>(
+        &self,
+        project: &Project,
+        config: &CargoConfig,
+        sysroot: &Path,
+        cargo: &CargoFlags,
+        group: &Group,
+        packages: &[&'p PackagePlan],
+    ) -> Result<Vec<(&'p PackagePlan, String, edgepack::wasm::Wasm, StageReport)>, Error> {
+        self.printer.clear();
+        let started = Instant::now();
+        let compiled = build::compile(
+            project,
+            config,
+            sysroot,
+            cargo,
+            group,
+            packages,
+            &self.cancel,
+        )?;
+        let seconds = started.elapsed().as_secs_f64();
+        let mut inputs = Vec::new();
+        for package in packages {
+            let mut found = compiled
+                .iter()
+                .filter(|c| c.package == package.id)
+                .peekable();
+            if found.peek().is_none() {
+                return Err(Error::NoOutput {
+                    message: format!("cargo made no .wasm from package `{}`", package.metadata.name),
+                    hint: Some("its targets may need features that are off: see required-features in its Cargo.toml".into()),
+                });
+            }
+            for made in found {
+                let wasm = output::read_wasm(&made.path)?;
+                let stage = StageReport {
+                    name: pipeline::COMPILE.to_owned(),
+                    seconds,
+                };
+                inputs.push((*package, package.artifact_name(&made.target), wasm, stage));
+            }
+        }
+        Ok(inputs)
+    }
+
+    fn check(&self, flags: &cli::Check) -> Result<u8, Error> {
+        let policy = Settings::new(&Config::default(), &flags.checking.overrides()).policy;
+        let mut reports = Vec::new();
+        let mut unreadable = Vec::new();
+        for file in &flags.files {
+            let wasm = match output::read_wasm(file) {
+                Ok(wasm) => wasm,
+                Err(error) => {
+                    self.printer.error(&error);
+                    unreadable.push(error.exit_code());
+                    continue;
+                }
+            };
+            let report = self.with_context(|context| {
+                pipeline::check(wasm, file, &file_metadata(file), &policy, context)
+            })?;
+            self.printer.checked(file, &report);
+            reports.push(report);
+        }
+        let report = Report::new(reports);
+        if flags.reporting.message_format == MessageFormat::Json {
+            self.printer.json(&report);
+        }
+        // The lowest code that is not 0 says most.
+        Ok(unreadable
+            .into_iter()
+            .chain([report.exit_code()])
+            .filter(|&c| c != 0)
+            .min()
+            .unwrap_or(exit_code::OK))
+    }
+
+    fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
+        let overrides = edgepack::plan::Overrides {
+            level: flags.shrinking.level,
+            keep_sections: flags.shrinking.keep_section.clone(),
+            ..Default::default()
+        };
+        let options = Settings::new(&Config::default(), &overrides).shrink;
+        let wasm = output::read_wasm(&flags.file)?;
+        let (report, bytes) = self.with_context(|context| {
+            pipeline::shrink_only(
+                wasm,
+                &flags.output,
+                &file_metadata(&flags.file),
+                &options,
+                context,
+            )
+        })?;
+        if let Some(bytes) = bytes {
+            self.cancel.check()?;
+            output::write(&flags.output, &bytes)?;
+        }
+        self.printer.package(&report);
+        let report = Report::new(vec![report]);
+        match flags.reporting.message_format {
+            MessageFormat::Json => self.printer.json(&report),
+            MessageFormat::Human => self.printer.paths(&report),
+        }
+        Ok(report.exit_code())
+    }
+
+    fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {
+        match inspect::inspect(output::read_wasm(&flags.file)?) {
+            Ok(found) if flags.json => self.printer.pretty_json(&found),
+            Ok(found) => self.printer.inspection(&flags.file, &found),
+            Err(rejected) => {
+                for finding in &rejected.findings {
+                    self.printer
+                        .finding(&flags.file.display().to_string(), finding);
+                }
+                return Ok(edgepack::finding::exit_code_of(&rejected.findings));
+            }
+        }
+        Ok(exit_code::OK)
+    }
+}
+
+/// A name for a binary that came as a file, fit to be a file's name and a tag.
+fn file_metadata(file: &Path) -> Metadata {
+    let stem = file
+        .file_stem()
+        .map_or_else(|| "module".into(), |s| s.to_string_lossy());
+    let mut name: String = stem
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    if name.starts_with('.') {
+        name.insert(0, '_');
+    }
+    Metadata {
+        name,
+        version: "0.0.0".to_owned(),
+        ..Metadata::default()
+    }
+}
+
+/// `--target-dir`, else `CARGO_TARGET_DIR`, else `target` in the current folder.
+fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
+    let dir = cargo
+        .target_dir
+        .clone()
+        .or_else(|| {
+            std::env::var_os("CARGO_TARGET_DIR")
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        })
+        .unwrap_or_else(|| "target".into());
+    std::path::absolute(&dir).map_err(Error::io("resolve", &dir))
+}

@@ -1,0 +1,171 @@
+//! (IO) The compile stage: cargo makes Wasm.
+//!
+//! Cargo's diagnostics and progress go to the user's stderr as cargo writes them;
+//! only its list of artifacts is read. Nothing of the user's configuration is
+//! replaced: rustc flags are resolved the way cargo resolves them, and ours are
+//! put in front, so that the user's win.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cargo_metadata::{Message, PackageId, Target};
+
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::plan::{CargoFlags, Group, PackagePlan};
+use crate::project::{self, Project};
+use crate::source;
+
+/// A file that cargo made.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The package that it belongs to.
+    pub package: PackageId,
+    /// The cargo target that it was made from.
+    pub target: Target,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// What cargo's configuration says for this project.
+#[derive(Debug)]
+pub struct CargoConfig(cargo_config2::Config);
+
+impl CargoConfig {
+    /// Reads the configuration files and the environment as cargo would in the
+    /// current folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cargo`] where cargo would refuse them.
+    pub fn load() -> Result<Self, Error> {
+        let folder = std::env::current_dir().map_err(Error::io("resolve", "."))?;
+        cargo_config2::Config::load_with_cwd(folder)
+            .map(CargoConfig)
+            .map_err(|e| Error::Cargo {
+                message: format!("its configuration cannot be read: {}", chain(&e)),
+            })
+    }
+
+    /// `build.target`, where it names one.
+    #[must_use]
+    pub fn build_target(&self) -> Option<String> {
+        self.0
+            .build
+            .target
+            .as_ref()?
+            .first()
+            .map(|t| t.triple().to_owned())
+    }
+
+    /// The compiler that cargo would run.
+    #[must_use]
+    pub fn rustc(&self) -> &Path {
+        &self.0.rustc().path
+    }
+
+    /// Whether the network is off.
+    #[must_use]
+    pub fn offline(&self) -> bool {
+        self.0.net.offline.unwrap_or(false)
+    }
+
+    /// The user's flags for a target, ours in front, in the form of
+    /// `CARGO_ENCODED_RUSTFLAGS`.
+    fn encoded_rustflags(&self, target: &str, ours: Vec<String>) -> Result<String, Error> {
+        let users = self.0.rustflags(target).map_err(|e| Error::Cargo {
+            message: format!("its rustflags cannot be read: {}", chain(&e)),
+        })?;
+        let mut flags = ours;
+        flags.extend(users.into_iter().flat_map(|f| f.flags));
+        Ok(flags.join("\x1f"))
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Runs cargo for one group of packages.
+///
+/// # Errors
+///
+/// [`Error::Cargo`] where it fails (it has said why), [`Error::Interrupted`].
+pub fn compile(
+    project: &Project,
+    config: &CargoConfig,
+    sysroot: &Path,
+    flags: &CargoFlags,
+    group: &Group,
+    packages: &[&PackagePlan],
+    cancel: &Cancel,
+) -> Result<Vec<Compiled>, Error> {
+    let mut command = Command::new(project::cargo());
+    command.args(["build", "--message-format=json-render-diagnostics"]);
+    command
+        .arg("--manifest-path")
+        .arg(project.metadata.workspace_root.join("Cargo.toml"));
+    for package in packages {
+        command.args(["--package", &package.spec]);
+    }
+    command.args(["--target", &group.target, "--profile", &group.profile]);
+    command.arg("--target-dir").arg(&project.target_dir);
+    command.args(flags.targets.args());
+    command.args(flags.features.iter().map(|f| format!("--features={f}")));
+    for (set, word) in [
+        (flags.all_features, "--all-features"),
+        (flags.no_default_features, "--no-default-features"),
+        (flags.quiet, "--quiet"),
+    ] {
+        if set {
+            command.arg(word);
+        }
+    }
+    command.args(flags.lock_args());
+    command.args(std::iter::repeat_n("--verbose", flags.verbose.into()));
+    if let Some(color) = &flags.color {
+        command.args(["--color", color]);
+    }
+    if let Some(jobs) = &flags.jobs {
+        command.arg(format!("--jobs={jobs}"));
+    }
+    command.args(&flags.extra);
+    command.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        config.encoded_rustflags(&group.target, source::remap_flags(project, sysroot))?,
+    );
+
+    let mut compiled = Vec::new();
+    let status = crate::tool::stream(&mut command, cancel, |line| {
+        let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) else {
+            return;
+        };
+        let ours = packages.iter().any(|p| p.id == artifact.package_id)
+            && flags.targets.select(&artifact.target);
+        if !ours {
+            return;
+        }
+        for file in artifact.filenames {
+            if file.extension() == Some("wasm") {
+                compiled.push(Compiled {
+                    package: artifact.package_id.clone(),
+                    target: artifact.target.clone(),
+                    path: file.into_std_path_buf(),
+                });
+            }
+        }
+    })?;
+    if !status.success() {
+        return Err(Error::Cargo {
+            message: format!("`cargo build` for {} ended with {status}", group.target),
+        });
+    }
+    compiled.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(compiled)
+}

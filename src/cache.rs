@@ -1,0 +1,184 @@
+//! (IO) A content-addressed store of results, so that no module is shrunk twice.
+//!
+//! A key is the digest of everything that goes into a result. An entry carries
+//! the digest of its own contents: one that was cut short or changed counts as
+//! absent. Entries are written to a temporary name and renamed, so any number of
+//! builds may share a cache. It is a convenience: where it cannot be read or
+//! written, the work is done again and nobody is told.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module is the store; its clock orders eviction only"
+)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::oci::Digest;
+
+/// Above this many bytes the entries that were not used for longest go.
+const MAX_BYTES: u64 = 1 << 30;
+const MAGIC: &[u8] = b"edgepack cache 1\n";
+
+/// What a result is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// The key of a result of `kind` that follows from `parts`.
+    #[must_use]
+    pub fn new(kind: &str, parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in std::iter::once(kind.as_bytes()).chain(parts.iter().copied()) {
+            // Lengths first, so that no two lists of parts run together alike.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Key(Digest::from_hash(hash).hex().to_owned())
+    }
+}
+
+/// The store.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    folder: Option<PathBuf>,
+}
+
+impl Cache {
+    /// A cache in `folder`, which need not exist yet.
+    #[must_use]
+    pub fn at(folder: PathBuf) -> Self {
+        Cache {
+            folder: Some(folder),
+        }
+    }
+
+    /// A cache that holds nothing.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Cache { folder: None }
+    }
+
+    /// The user's cache: `EDGEPACK_CACHE_DIR`, else the platform's folder for
+    /// caches; disabled where there is neither.
+    #[must_use]
+    pub fn of_user() -> Self {
+        use etcetera::BaseStrategy;
+        if let Some(folder) = std::env::var_os("EDGEPACK_CACHE_DIR").filter(|v| !v.is_empty()) {
+            return Cache::at(folder.into());
+        }
+        etcetera::choose_base_strategy().map_or_else(
+            |_| Cache::disabled(),
+            |base| Cache::at(base.cache_dir().join("cargo-edgepack")),
+        )
+    }
+
+    fn path(&self, key: &Key) -> Option<PathBuf> {
+        let (shard, rest) = key.0.split_at(2);
+        Some(self.folder.as_ref()?.join(shard).join(rest))
+    }
+
+    /// The contents stored under `key`, where they are there and whole.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
+        let path = self.path(key)?;
+        let entry = std::fs::read(&path).ok()?;
+        let (digest, contents) = entry.strip_prefix(MAGIC)?.split_at_checked(64)?;
+        if Digest::of(contents).hex().as_bytes() != digest {
+            let _ = std::fs::remove_file(&path);
+            return None;
+        }
+        if let Ok(file) = std::fs::File::options().write(true).open(&path) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Some(contents.to_vec())
+    }
+
+    /// Stores `contents` under `key`.
+    pub fn put(&self, key: &Key, contents: &[u8]) {
+        let Some(path) = self.path(key) else { return };
+        if write(&path, contents).is_ok()
+            && let Some(folder) = &self.folder
+        {
+            evict(folder, MAX_BYTES);
+        }
+    }
+}
+
+fn write(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(folder)?;
+    file.write_all(MAGIC)?;
+    file.write_all(Digest::of(contents).hex().as_bytes())?;
+    file.write_all(contents)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Removes the entries that were used least recently until `limit` bytes are left.
+fn evict(folder: &Path, limit: u64) {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries(folder)
+        .flat_map(|shard| entries(&shard.path()))
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            Some((meta.modified().ok()?, meta.len(), entry.path()))
+        })
+        .collect();
+    let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
+    files.sort_unstable();
+    for (_, len, path) in files {
+        if total <= limit {
+            break;
+        }
+        if std::fs::remove_file(path).is_ok() {
+            total -= len;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("c"));
+        let key = Key::new("test", &[b"a", b"b"]);
+        assert_ne!(key, Key::new("test", &[b"ab", b""]));
+        assert_eq!(cache.get(&key), None);
+        cache.put(&key, b"contents");
+        assert_eq!(cache.get(&key).as_deref(), Some(&b"contents"[..]));
+        let path = cache.path(&key).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(cache.get(&key), None);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn evicts_the_oldest_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().to_owned());
+        let keys: Vec<_> = (0..4_u8).map(|i| Key::new("test", &[&[i]])).collect();
+        for (age, key) in keys.iter().enumerate() {
+            cache.put(key, &[0; 1000]);
+            let file = std::fs::File::options()
+                .write(true)
+                .open(cache.path(key).unwrap())
+                .unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age as u64))
+                .unwrap();
+        }
+        evict(folder.path(), 2500);
+        let left: Vec<_> = keys.iter().map(|k| cache.get(k).is_some()).collect();
+        assert_eq!(left, [false, false, true, true]);
+    }
+}

@@ -1,0 +1,305 @@
+//! The configuration: `[package.metadata.edgepack]` over
+//! `[workspace.metadata.edgepack]`.
+//!
+//! It is read in two steps: raw tables, in which unknown keys are refused, and
+//! then one [`Config`] with the package's keys over the workspace's. Defaults are
+//! not applied here but in [`crate::plan`], where flags come first.
+//! `docs/config.md` describes every key.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{Error, did_you_mean};
+use crate::shrink::Level;
+use crate::size::ByteCount;
+
+/// The table's name below `metadata`.
+pub const TABLE: &str = "edgepack";
+
+/// `[package.metadata.edgepack]` or `[workspace.metadata.edgepack]`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct Config {
+    /// The compile target, such as `wasm32-wasip2`.
+    pub target: Option<String>,
+    /// The cargo profile.
+    pub profile: Option<String>,
+    /// `true` for a package that is no Wasm: it is left out unless named by `-p`.
+    pub skip: Option<bool>,
+    /// How to make it smaller.
+    pub shrink: ShrinkConfig,
+    /// What it may be.
+    pub check: CheckConfig,
+    /// How large it may be.
+    pub budget: BudgetConfig,
+    /// Where it goes.
+    pub publish: PublishConfig,
+    /// How it is signed.
+    pub sign: SignConfig,
+}
+
+/// `shrink`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct ShrinkConfig {
+    /// How much effort: `off`, `fast`, `default` or `max`.
+    pub level: Option<Level>,
+    /// Custom sections to keep, in place of the default list; `*` matches any run
+    /// of characters.
+    pub keep_sections: Option<Vec<String>>,
+}
+
+/// `check`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct CheckConfig {
+    /// Imports that the module may have; `*` matches any run of characters.
+    pub allow_imports: Option<Vec<String>>,
+}
+
+/// `budget`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct BudgetConfig {
+    /// The largest size of the module.
+    pub raw: Option<ByteCount>,
+    /// The largest size of the module after gzip.
+    pub gzip: Option<ByteCount>,
+}
+
+/// `publish`: read and checked, used once publishing is there.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct PublishConfig {
+    /// `HOST/PATH`.
+    pub repository: Option<String>,
+    /// Tag patterns, with `{version}`, `{major}` and `{minor}`.
+    pub tags: Option<Vec<String>>,
+    /// Whether an SBOM is attached.
+    pub sbom: Option<bool>,
+}
+
+/// `sign`: read and checked, used once signing is there.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct SignConfig {
+    /// When to sign.
+    pub mode: Option<SignMode>,
+    /// A path, or `env:NAME`.
+    pub key: Option<String>,
+}
+
+/// `sign.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SignMode {
+    /// Not at all.
+    None,
+    /// With the key.
+    Key,
+    /// With the identity that the CI gives.
+    Keyless,
+    /// Whichever is there.
+    Auto,
+}
+
+impl Config {
+    /// Reads the `edgepack` table of a manifest's `metadata`; all unset where there
+    /// is none. `manifest` is named in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for an unknown key or a value of the wrong form.
+    pub fn from_metadata(metadata: &Value, manifest: &Path) -> Result<Self, Error> {
+        let table = match metadata.get(TABLE) {
+            None | Some(Value::Null) => return Ok(Config::default()),
+            Some(table) => table,
+        };
+        let wrong = |message, hint| Error::Config {
+            manifest: manifest.to_owned(),
+            message,
+            hint,
+        };
+        let schema = Self::schema();
+        if let Some((key, near)) = unknown_key(table, schema.as_value(), schema.as_value(), "") {
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            return Err(wrong(
+                format!("unknown key `{key}`"),
+                hint.or(Some("docs/config.md lists the keys".into())),
+            ));
+        }
+        serde_path_to_error::deserialize(table)
+            .map_err(|e| wrong(format!("`{}`: {}", e.path(), e.inner()), None))
+    }
+
+    /// The JSON Schema of the table.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Config)
+    }
+
+    /// This table's keys over those of `base`.
+    #[must_use]
+    pub fn over(self, base: Config) -> Config {
+        Config {
+            target: self.target.or(base.target),
+            profile: self.profile.or(base.profile),
+            skip: self.skip.or(base.skip),
+            shrink: ShrinkConfig {
+                level: self.shrink.level.or(base.shrink.level),
+                keep_sections: self.shrink.keep_sections.or(base.shrink.keep_sections),
+            },
+            check: CheckConfig {
+                allow_imports: self.check.allow_imports.or(base.check.allow_imports),
+            },
+            budget: BudgetConfig {
+                raw: self.budget.raw.or(base.budget.raw),
+                gzip: self.budget.gzip.or(base.budget.gzip),
+            },
+            publish: PublishConfig {
+                repository: self.publish.repository.or(base.publish.repository),
+                tags: self.publish.tags.or(base.publish.tags),
+                sbom: self.publish.sbom.or(base.publish.sbom),
+            },
+            sign: SignConfig {
+                mode: self.sign.mode.or(base.sign.mode),
+                key: self.sign.key.or(base.sign.key),
+            },
+        }
+    }
+}
+
+/// The first key that the schema does not know, with its path and a near name.
+fn unknown_key(
+    table: &Value,
+    schema: &Value,
+    root: &Value,
+    path: &str,
+) -> Option<(String, Option<String>)> {
+    let (Value::Object(table), Value::Object(known)) = (table, schema.get("properties")?) else {
+        return None;
+    };
+    for (key, value) in table {
+        let here = format!("{path}{key}");
+        let Some(property) = known.get(key) else {
+            let near = did_you_mean(key, known.keys().map(String::as_str))
+                .map(|near| format!("{path}{near}"))
+                .or_else(|| elsewhere(key, root));
+            return Some((here, near));
+        };
+        let property = property
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|reference| root.pointer(reference.strip_prefix('#')?))
+            .unwrap_or(property);
+        if let Some(found) = unknown_key(value, property, root, &format!("{here}.")) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Where a key that stands in the wrong table belongs.
+fn elsewhere(key: &str, root: &Value) -> Option<String> {
+    let tables = root.get("properties")?.as_object()?;
+    tables.iter().find_map(|(table, property)| {
+        let definition = root.pointer(property.get("$ref")?.as_str()?.strip_prefix('#')?)?;
+        definition
+            .get("properties")?
+            .get(key)
+            .map(|_| format!("{table}.{key}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(table: Value) -> Result<Config, Error> {
+        Config::from_metadata(&json!({ "edgepack": table }), Path::new("Cargo.toml"))
+    }
+
+    #[test]
+    fn reads_every_documented_key() {
+        let config = read(json!({
+            "target": "wasm32-wasip2", "profile": "release", "skip": false,
+            "shrink": {"level": "default", "keep-sections": ["producers"]},
+            "check": {"allow-imports": ["wasi:cli/*"]},
+            "budget": {"raw": "1 MiB", "gzip": 400},
+            "publish": {"repository": "example.com/a", "tags": ["{version}"], "sbom": true},
+            "sign": {"mode": "auto", "key": "env:KEY"},
+        }))
+        .unwrap();
+        assert_eq!(config.budget.raw, Some(ByteCount(1 << 20)));
+        assert_eq!(config.budget.gzip, Some(ByteCount(400)));
+        assert_eq!(config.shrink.level, Some(Level::Default));
+    }
+
+    #[test]
+    fn refuses_unknown_keys_with_a_suggestion() {
+        for (table, key, near) in [
+            (json!({"tagret": "x"}), "tagret", "target"),
+            (
+                json!({"shrink": {"levle": "max"}}),
+                "shrink.levle",
+                "shrink.level",
+            ),
+            (
+                json!({"shrink": {"keep_sections": []}}),
+                "shrink.keep_sections",
+                "shrink.keep-sections",
+            ),
+            (
+                json!({"allow-imports": []}),
+                "allow-imports",
+                "check.allow-imports",
+            ),
+        ] {
+            let error = read(table).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
+            assert_eq!(error.hint(), Some(format!("did you mean `{near}`?")));
+            assert_eq!(error.exit_code(), crate::exit_code::USAGE);
+        }
+        assert!(read(json!({"qqqq": 1})).unwrap_err().hint().is_some());
+    }
+
+    #[test]
+    fn names_the_key_whose_value_is_wrong() {
+        for (table, text) in [
+            (json!({"shrink": {"level": "fsat"}}), "shrink.level"),
+            (json!({"budget": {"raw": "lots"}}), "budget.raw"),
+            (
+                json!({"check": {"allow-imports": "all"}}),
+                "check.allow-imports",
+            ),
+            (json!({"shrink": 3}), "shrink"),
+            (json!("x"), ""),
+        ] {
+            let error = read(table).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_package_comes_before_the_workspace() {
+        let workspace = read(json!({"budget": {"raw": 1, "gzip": 2}, "profile": "small"})).unwrap();
+        let package = read(json!({"budget": {"raw": 3}})).unwrap();
+        let config = package.over(workspace);
+        assert_eq!(
+            (config.budget.raw, config.budget.gzip),
+            (Some(ByteCount(3)), Some(ByteCount(2)))
+        );
+        assert_eq!(config.profile.as_deref(), Some("small"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Builds, validates, shrinks and packs Wasm modules and components.
+//!
+//! This is the library behind `cargo edgepack`. It decides and does; it prints
+//! nothing, parses no command line and never ends the process. The way that bytes
+//! take is in [`pipeline`]; `docs/architecture.md` draws it.
+//!
+//! ```
+//! use edgepack::validate::validate;
+//! use edgepack::wasm::Wasm;
+//!
+//! let wasm = Wasm::new(b"\0asm\x01\0\0\0".to_vec()).unwrap();
+//! let module = validate(wasm).unwrap();
+//! assert!(module.proposals().names().is_empty());
+//! ```
+
+pub mod build;
+pub mod cache;
+pub mod cancel;
+pub mod config;
+pub mod error;
+pub mod exit_code;
+pub mod finding;
+pub mod inspect;
+pub mod oci;
+pub mod output;
+pub mod pack;
+pub mod pipeline;
+pub mod plan;
+pub mod project;
+pub mod registry;
+pub mod report;
+pub mod shrink;
+pub mod size;
+pub mod source;
+pub mod tool;
+pub mod toolchain;
+pub mod validate;
+pub mod wasm;

@@ -1,0 +1,103 @@
+//! (IO) Files that are either whole or not there.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads inputs and writes outputs"
+)]
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::error::Error;
+use crate::wasm::{NotWasm, Wasm, kind_of};
+
+/// Binaries above this size are refused: a section's length has 32 bits.
+const MAX_WASM: u64 = u32::MAX as u64;
+
+/// Reads a Wasm binary. The header is looked at first, so that a large file that
+/// is none is not read at all.
+///
+/// # Errors
+///
+/// [`Error::Io`] or [`Error::NotWasm`].
+pub fn read_wasm(path: &Path) -> Result<Wasm, Error> {
+    let not_wasm = |reason| Error::NotWasm {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let meta = file.metadata().map_err(Error::io("read", path))?;
+    if meta.is_dir() {
+        return Err(Error::Usage {
+            message: format!("`{}` is a folder, not a .wasm file", path.display()),
+            hint: Some(format!(
+                "for a Rust project: cargo edgepack build --manifest-path {}",
+                path.join("Cargo.toml").display()
+            )),
+        });
+    }
+    if meta.len() > MAX_WASM {
+        return Err(Error::usage(format!(
+            "`{}` is larger than 4 GiB, the limit of the format",
+            path.display()
+        )));
+    }
+    let mut bytes = Vec::new();
+    // Enough to tell text from a binary; a short file ends before.
+    (&mut file)
+        .take(4096)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", path))?;
+    kind_of(&bytes).map_err(not_wasm)?;
+    file.take(MAX_WASM)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", path))?;
+    Wasm::new(bytes).map_err(not_wasm)
+}
+
+/// Writes a file under a temporary name beside it and renames it. Where the file
+/// already holds these bytes it is left alone. Missing folders are made.
+///
+/// # Errors
+///
+/// [`Error::Io`]; the file is then what it was before.
+pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    if std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == contents.len() as u64)
+        && std::fs::read(path).is_ok_and(|old| old == contents)
+    {
+        return Ok(());
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let to_error = || Error::io("write", path);
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".edgepack-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.tempfile_in(folder).map_err(to_error())?;
+    file.write_all(contents).map_err(to_error())?;
+    file.flush().map_err(to_error())?;
+    file.persist(path).map_err(|e| to_error()(e.error))?;
+    Ok(())
+}
+
+/// Reads a reader to its end as bytes that need not be Wasm, for reports and the
+/// like.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(Error::io("read", path))
+}
+
+impl From<NotWasm> for Error {
+    fn from(reason: NotWasm) -> Self {
+        Error::NotWasm {
+            path: "<input>".into(),
+            reason,
+        }
+    }
+}

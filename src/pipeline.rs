@@ -1,0 +1,423 @@
+//! The one place where the order of the stages is written.
+//!
+//! ```text
+//! compile → check → shrink → check again → pack
+//! ```
+//!
+//! Compiling is [`crate::build`]'s; everything behind it works on bytes alone and
+//! takes any binary, whatever language it came from.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cache::{Cache, Key};
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::finding::{Code, Finding, Severity};
+use crate::oci::{Digest, tag_from_version};
+use crate::output;
+use crate::pack::{self, Metadata, Timestamp};
+use crate::plan::Settings;
+use crate::registry::layout::Layout;
+use crate::report::{OciReport, PackageReport, StageReport};
+use crate::shrink::{self, Level, Optimizer};
+use crate::size::{self, Sizes};
+use crate::validate::{self, Policy, Rejected, Validated};
+use crate::wasm::Wasm;
+
+/// The name of the compile stage in reports.
+pub const COMPILE: &str = "compile";
+const CHECK: &str = "check";
+const SHRINK: &str = "shrink";
+const CHECK_AGAIN: &str = "check again";
+const PACK: &str = "pack";
+
+/// Told to whoever watches.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A stage of a package has begun.
+    Stage {
+        /// Which package.
+        package: &'a str,
+        /// Which stage.
+        stage: &'a str,
+    },
+}
+
+/// What the stages work with.
+pub struct Context<'a> {
+    /// What shrinks core modules.
+    pub optimizer: &'a dyn Optimizer,
+    /// Where results are kept.
+    pub cache: &'a Cache,
+    /// Asked between stages.
+    pub cancel: &'a Cancel,
+    /// Told when a stage begins.
+    pub on_event: &'a (dyn Fn(Event<'_>) + Sync),
+}
+
+/// A binary on its way in.
+#[derive(Debug)]
+pub struct Input {
+    /// The binary.
+    pub wasm: Wasm,
+    /// What the artifact says about itself, its name and version among it.
+    pub metadata: Metadata,
+    /// The compile target, where there was one.
+    pub target: Option<String>,
+    /// How to shrink, what to allow.
+    pub settings: Settings,
+    /// The time that the artifact carries.
+    pub created: Timestamp,
+    /// Stages that came before.
+    pub stages: Vec<StageReport>,
+}
+
+/// Where results go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The folder for `NAME.wasm`.
+    pub folder: PathBuf,
+    /// The image layout.
+    pub layout: Layout,
+}
+
+impl Destination {
+    /// `edgepack` below cargo's target folder.
+    #[must_use]
+    pub fn below(target_dir: &Path) -> Self {
+        let folder = target_dir.join("edgepack");
+        Destination {
+            layout: Layout::at(folder.join("oci")),
+            folder,
+        }
+    }
+
+    /// Where the report of a run is kept.
+    #[must_use]
+    pub fn report_path(&self) -> PathBuf {
+        self.folder.join("report.json")
+    }
+
+    /// Where the binary of a package is kept.
+    #[must_use]
+    pub fn module_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.wasm"))
+    }
+}
+
+/// Takes a binary through every stage behind the compiler.
+///
+/// An error finding ends the way before the pack stage: the report then has no
+/// artifact, and what an earlier run packed stays as it is.
+///
+/// # Errors
+///
+/// [`Error`] for what is no fault of the binary's.
+pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<PackageReport, Error> {
+    let Input {
+        wasm,
+        metadata,
+        target,
+        settings,
+        created,
+        stages,
+    } = input;
+    let mut clock = Clock {
+        context,
+        package: &metadata.name,
+        stages,
+    };
+    let before = wasm.bytes().len() as u64;
+    let identity = Identity {
+        name: &metadata.name,
+        version: &metadata.version,
+        target,
+    };
+
+    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+        Ok(checked) => checked,
+        Err(rejected) => return Ok(report_rejected(&rejected, identity, None, clock.stages)),
+    };
+    let (module, mut findings) = if settings.shrink.level == Level::Off {
+        (checked, Vec::new())
+    } else {
+        shrunk(checked, &settings.shrink, context, &mut clock)?
+    };
+    let gzip = cached_gzip_size(module.wasm().bytes(), context.cache);
+    let sizes = Sizes {
+        before,
+        after: module.wasm().bytes().len() as u64,
+        gzip,
+    };
+    findings.extend(validate::check_imports(&module, &settings.policy));
+    findings.extend(validate::check_budgets(
+        sizes.after,
+        sizes.gzip,
+        &settings.policy,
+    ));
+    context.cancel.check()?;
+
+    // Written even where a budget is exceeded: what is too large has to be looked at.
+    let path = to.module_path(&metadata.name);
+    output::write(&path, module.wasm().bytes())?;
+    let failed = findings.iter().any(|f| f.severity == Severity::Error);
+    let oci = if failed {
+        None
+    } else {
+        Some(clock.time(PACK, || {
+            let artifact = pack::pack(&module, &metadata, created);
+            let tag = format!(
+                "{}:{}",
+                tag_from_version(&metadata.name),
+                tag_from_version(&metadata.version)
+            );
+            to.layout.store(&artifact, &tag)?;
+            Ok::<_, Error>(OciReport {
+                manifest_digest: artifact.digest().clone(),
+                layout: to.layout.folder().to_owned(),
+                tag,
+                variant: "wasm".to_owned(),
+            })
+        })??)
+    };
+    Ok(PackageReport {
+        oci,
+        ..describe(&module, identity, Some(path), sizes, findings, clock.stages)
+    })
+}
+
+/// Shrinks, and checks what came out. Should that ever not validate, the input
+/// ships as it was, and a finding says so.
+fn shrunk(
+    checked: Validated,
+    options: &shrink::Options,
+    context: &Context<'_>,
+    clock: &mut Clock<'_>,
+) -> Result<(Validated, Vec<Finding>), Error> {
+    let outcome = clock.time(SHRINK, || {
+        shrink::shrink(checked.wasm(), options, context.optimizer, context.cache)
+    })??;
+    let mut findings = outcome.findings;
+    let again = clock.time(CHECK_AGAIN, || validate::validate(outcome.wasm))?;
+    match again {
+        Ok(module) => Ok((module, findings)),
+        Err(rejected) => {
+            let why = rejected.findings.first().map_or("", |f| f.message.as_str());
+            findings.push(
+                Finding::new(
+                    Code::OptimizerRejected,
+                    format!("the shrunk bytes do not validate ({why}); the input is used"),
+                )
+                .with_hint("please report this, with the module if you can share it"),
+            );
+            Ok((checked, findings))
+        }
+    }
+}
+
+/// Shrinks a binary that came as a file: check, shrink, check again. Returns the
+/// bytes to write, or none where an error was found.
+///
+/// # Errors
+///
+/// [`Error`] for what is no fault of the binary's.
+pub fn shrink_only(
+    wasm: Wasm,
+    to: &Path,
+    metadata: &Metadata,
+    options: &shrink::Options,
+    context: &Context<'_>,
+) -> Result<(PackageReport, Option<Vec<u8>>), Error> {
+    let mut clock = Clock {
+        context,
+        package: &metadata.name,
+        stages: Vec::new(),
+    };
+    let identity = Identity {
+        name: &metadata.name,
+        version: &metadata.version,
+        target: None,
+    };
+    let before = wasm.bytes().len() as u64;
+    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+        Ok(checked) => checked,
+        Err(rejected) => {
+            return Ok((
+                report_rejected(&rejected, identity, None, clock.stages),
+                None,
+            ));
+        }
+    };
+    let (module, findings) = shrunk(checked, options, context, &mut clock)?;
+    let bytes = module.wasm().bytes();
+    let sizes = Sizes {
+        before,
+        after: bytes.len() as u64,
+        gzip: cached_gzip_size(bytes, context.cache),
+    };
+    let report = describe(
+        &module,
+        identity,
+        Some(to.to_owned()),
+        sizes,
+        findings,
+        clock.stages,
+    );
+    Ok((report, Some(module.into_wasm().into_bytes())))
+}
+
+/// Checks a binary as it is.
+///
+/// # Errors
+///
+/// [`Error::Interrupted`].
+pub fn check(
+    wasm: Wasm,
+    path: &Path,
+    metadata: &Metadata,
+    policy: &Policy,
+    context: &Context<'_>,
+) -> Result<PackageReport, Error> {
+    let mut clock = Clock {
+        context,
+        package: &metadata.name,
+        stages: Vec::new(),
+    };
+    let identity = Identity {
+        name: &metadata.name,
+        version: &metadata.version,
+        target: None,
+    };
+    let module = match clock.time(CHECK, || validate::validate(wasm))? {
+        Ok(module) => module,
+        Err(rejected) => {
+            return Ok(report_rejected(
+                &rejected,
+                identity,
+                Some(path),
+                clock.stages,
+            ));
+        }
+    };
+    let size = module.wasm().bytes().len() as u64;
+    let sizes = Sizes {
+        before: size,
+        after: size,
+        gzip: cached_gzip_size(module.wasm().bytes(), context.cache),
+    };
+    let mut findings = validate::check_imports(&module, policy);
+    findings.extend(validate::check_budgets(sizes.after, sizes.gzip, policy));
+    Ok(describe(
+        &module,
+        identity,
+        Some(path.to_owned()),
+        sizes,
+        findings,
+        clock.stages,
+    ))
+}
+
+/// Who a report is about.
+struct Identity<'a> {
+    name: &'a str,
+    version: &'a str,
+    target: Option<String>,
+}
+
+fn describe(
+    module: &Validated,
+    identity: Identity<'_>,
+    path: Option<PathBuf>,
+    size: Sizes,
+    findings: Vec<Finding>,
+    stages: Vec<StageReport>,
+) -> PackageReport {
+    let interface = module.interface();
+    PackageReport {
+        name: identity.name.to_owned(),
+        version: identity.version.to_owned(),
+        target: identity.target,
+        kind: module.wasm().kind(),
+        wasm: path,
+        sha256: Digest::of(module.wasm().bytes()).hex().to_owned(),
+        size,
+        imports: interface.imports.iter().map(|i| i.name.clone()).collect(),
+        exports: interface.exports.iter().map(|e| e.name.clone()).collect(),
+        features: module
+            .proposals()
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        findings,
+        oci: None,
+        stages,
+    }
+}
+
+fn report_rejected(
+    rejected: &Rejected,
+    identity: Identity<'_>,
+    path: Option<&Path>,
+    stages: Vec<StageReport>,
+) -> PackageReport {
+    let bytes = rejected.wasm.bytes();
+    let size = bytes.len() as u64;
+    PackageReport {
+        name: identity.name.to_owned(),
+        version: identity.version.to_owned(),
+        target: identity.target,
+        kind: rejected.wasm.kind(),
+        wasm: path.map(Path::to_owned),
+        sha256: Digest::of(bytes).hex().to_owned(),
+        size: Sizes {
+            before: size,
+            after: size,
+            gzip: size::gzip_size(bytes),
+        },
+        imports: Vec::new(),
+        exports: Vec::new(),
+        features: Vec::new(),
+        findings: rejected.findings.clone(),
+        oci: None,
+        stages,
+    }
+}
+
+/// Compressing takes longer than all else on an unchanged project.
+fn cached_gzip_size(bytes: &[u8], cache: &Cache) -> u64 {
+    let key = Key::new("gzip-size/1", &[bytes]);
+    if let Some(size) = cache
+        .get(&key)
+        .and_then(|entry| Some(u64::from_le_bytes(entry.try_into().ok()?)))
+    {
+        return size;
+    }
+    let size = size::gzip_size(bytes);
+    cache.put(&key, &size.to_le_bytes());
+    size
+}
+
+struct Clock<'a> {
+    context: &'a Context<'a>,
+    package: &'a str,
+    stages: Vec<StageReport>,
+}
+
+impl Clock<'_> {
+    fn time<T>(&mut self, stage: &str, work: impl FnOnce() -> T) -> Result<T, Error> {
+        self.context.cancel.check()?;
+        (self.context.on_event)(Event::Stage {
+            package: self.package,
+            stage,
+        });
+        let started = Instant::now();
+        let result = work();
+        self.stages.push(StageReport {
+            name: stage.to_owned(),
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        Ok(result)
+    }
+}

@@ -1,0 +1,510 @@
+//! Configuration, flags and the project become a plan: every decision is made
+//! here, and nothing is done.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use cargo_metadata::{Package, PackageId, Target, TargetKind};
+use wildmatch::WildMatch;
+
+use crate::config::Config;
+use crate::error::{Error, did_you_mean};
+use crate::pack::Metadata;
+use crate::project::Project;
+use crate::shrink::{self, Level};
+use crate::size::ByteCount;
+use crate::validate::Policy;
+
+/// What is handed on to cargo, under cargo's own names.
+#[derive(Clone, Debug, Default)]
+pub struct CargoFlags {
+    /// `--manifest-path`.
+    pub manifest_path: Option<PathBuf>,
+    /// `--package`.
+    pub packages: Vec<String>,
+    /// `--workspace`.
+    pub workspace: bool,
+    /// `--exclude`.
+    pub exclude: Vec<String>,
+    /// `--lib`, `--bins`, `--bin NAME`, `--examples`, `--example NAME`.
+    pub targets: TargetFlags,
+    /// `--features`.
+    pub features: Vec<String>,
+    /// `--all-features`.
+    pub all_features: bool,
+    /// `--no-default-features`.
+    pub no_default_features: bool,
+    /// `--profile`.
+    pub profile: Option<String>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--target-dir`.
+    pub target_dir: Option<PathBuf>,
+    /// `--locked`.
+    pub locked: bool,
+    /// `--offline`.
+    pub offline: bool,
+    /// `--frozen`.
+    pub frozen: bool,
+    /// `--color`.
+    pub color: Option<String>,
+    /// `--quiet`.
+    pub quiet: bool,
+    /// `--verbose`, as often as it was given.
+    pub verbose: u8,
+    /// `--jobs`.
+    pub jobs: Option<String>,
+    /// Words after `--`.
+    pub extra: Vec<OsString>,
+}
+
+/// Which of a package's targets are built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetFlags {
+    /// `--lib`.
+    pub lib: bool,
+    /// `--bins`.
+    pub bins: bool,
+    /// `--bin`.
+    pub bin: Vec<String>,
+    /// `--examples`.
+    pub examples: bool,
+    /// `--example`.
+    pub example: Vec<String>,
+}
+
+impl TargetFlags {
+    /// The words for cargo.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        for (set, word) in [
+            (self.lib, "--lib"),
+            (self.bins, "--bins"),
+            (self.examples, "--examples"),
+        ] {
+            if set {
+                args.push(word.to_owned());
+            }
+        }
+        for (names, word) in [(&self.bin, "--bin"), (&self.example, "--example")] {
+            args.extend(names.iter().map(|name| format!("{word}={name}")));
+        }
+        args
+    }
+
+    /// Whether a target is built under these flags.
+    #[must_use]
+    pub fn select(&self, target: &Target) -> bool {
+        let named = |names: &[String]| names.contains(&target.name);
+        if *self == TargetFlags::default() {
+            return is_bin(target) || is_cdylib(target);
+        }
+        (is_bin(target) && (self.bins || named(&self.bin)))
+            || (is_cdylib(target) && self.lib)
+            || (is_example(target) && (self.examples || named(&self.example)))
+    }
+}
+
+impl CargoFlags {
+    /// `--locked`, `--offline` and `--frozen`, as far as they are set.
+    #[must_use]
+    pub fn lock_args(&self) -> Vec<&'static str> {
+        [
+            (self.locked, "--locked"),
+            (self.offline, "--offline"),
+            (self.frozen, "--frozen"),
+        ]
+        .into_iter()
+        .filter_map(|(set, word)| set.then_some(word))
+        .collect()
+    }
+}
+
+/// Settings from flags and the environment, which come before any configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--level`, `--no-shrink`.
+    pub level: Option<Level>,
+    /// `--keep-section`.
+    pub keep_sections: Option<Vec<String>>,
+    /// `--allow-import`.
+    pub allow_imports: Option<Vec<String>>,
+    /// `--budget-raw`.
+    pub budget_raw: Option<ByteCount>,
+    /// `--budget-gzip`.
+    pub budget_gzip: Option<ByteCount>,
+}
+
+/// What the stages after the compiler go by.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How to shrink.
+    pub shrink: shrink::Options,
+    /// What is allowed.
+    pub policy: Policy,
+}
+
+impl Settings {
+    /// Flags over configuration over defaults.
+    #[must_use]
+    pub fn new(config: &Config, overrides: &Overrides) -> Self {
+        let defaults = shrink::Options::default();
+        let pick = |flag: &Option<Vec<String>>, config: &Option<Vec<String>>| {
+            flag.clone().or_else(|| config.clone())
+        };
+        Settings {
+            shrink: shrink::Options {
+                level: overrides
+                    .level
+                    .or(config.shrink.level)
+                    .unwrap_or(defaults.level),
+                keep_sections: pick(&overrides.keep_sections, &config.shrink.keep_sections)
+                    .unwrap_or(defaults.keep_sections),
+            },
+            policy: Policy {
+                allow_imports: pick(&overrides.allow_imports, &config.check.allow_imports),
+                budget_raw: overrides.budget_raw.or(config.budget.raw),
+                budget_gzip: overrides.budget_gzip.or(config.budget.gzip),
+            },
+        }
+    }
+}
+
+/// One package that is built.
+#[derive(Clone, Debug)]
+pub struct PackagePlan {
+    /// Cargo's id for it.
+    pub id: PackageId,
+    /// The words for cargo's `-p`.
+    pub spec: String,
+    /// The compile target.
+    pub target: String,
+    /// The cargo profile.
+    pub profile: String,
+    /// What comes after the compiler.
+    pub settings: Settings,
+    /// What is said about the artifact; the name is that of the package.
+    pub metadata: Metadata,
+    /// Whether artifacts are named after cargo's targets, because there are several.
+    pub name_by_target: bool,
+}
+
+impl PackagePlan {
+    /// The name under which the artifact of one of cargo's targets ships.
+    #[must_use]
+    pub fn artifact_name(&self, target: &Target) -> String {
+        if self.name_by_target || is_example(target) {
+            target.name.clone()
+        } else {
+            self.metadata.name.clone()
+        }
+    }
+}
+
+/// Packages that one run of cargo builds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// The compile target.
+    pub target: String,
+    /// The cargo profile.
+    pub profile: String,
+}
+
+/// What `build` is going to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Runs of cargo, each with indices into `packages`.
+    pub groups: BTreeMap<Group, Vec<usize>>,
+    /// What is built.
+    pub packages: Vec<PackagePlan>,
+    /// What is not, each with the reason.
+    pub skipped: Vec<(String, &'static str)>,
+}
+
+impl Plan {
+    /// Decides what to build.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], [`Error::Config`] or [`Error::NoOutput`]: nothing has been
+    /// done yet.
+    pub fn new(
+        project: &Project,
+        flags: &CargoFlags,
+        overrides: &Overrides,
+        configured_target: Option<&str>,
+    ) -> Result<Self, Error> {
+        let mut plan = Plan {
+            groups: BTreeMap::new(),
+            packages: Vec::new(),
+            skipped: Vec::new(),
+        };
+        for (package, named) in selected(project, flags)? {
+            let config = project.config_of(package)?;
+            if config.skip == Some(true) && !named {
+                plan.skipped.push((package.name.to_string(), "skip = true"));
+                continue;
+            }
+            let targets: Vec<&Target> = package
+                .targets
+                .iter()
+                .filter(|t| flags.targets.select(t))
+                .collect();
+            if targets.is_empty() {
+                plan.skipped.push((
+                    package.name.to_string(),
+                    "it has no bin and no cdylib to build",
+                ));
+                continue;
+            }
+            let built = package_plan(
+                project,
+                package,
+                &targets,
+                config,
+                flags,
+                overrides,
+                configured_target,
+            )?;
+            let group = Group {
+                target: built.target.clone(),
+                profile: built.profile.clone(),
+            };
+            plan.groups
+                .entry(group)
+                .or_default()
+                .push(plan.packages.len());
+            plan.packages.push(built);
+        }
+        if plan.packages.is_empty() {
+            let skipped: Vec<_> = plan
+                .skipped
+                .iter()
+                .map(|(name, why)| format!("`{name}`: {why}"))
+                .collect();
+            return Err(Error::NoOutput {
+                message: format!("there is nothing to build ({})", skipped.join("; ")),
+                hint: Some(
+                    "a Wasm package has a src/main.rs, or a library with crate-type = [\"cdylib\"] under [lib]".into(),
+                ),
+            });
+        }
+        plan.refuse_equal_names(project, flags)?;
+        Ok(plan)
+    }
+
+    /// Two artifacts of one name would overwrite each other.
+    fn refuse_equal_names(&self, project: &Project, flags: &CargoFlags) -> Result<(), Error> {
+        let mut seen = BTreeMap::<String, String>::new();
+        for built in &self.packages {
+            let package = &project.metadata[&built.id];
+            for target in package.targets.iter().filter(|t| flags.targets.select(t)) {
+                let what = format!("{} of package `{}`", describe(target), package.name);
+                if let Some(other) = seen.insert(built.artifact_name(target), what.clone()) {
+                    return Err(Error::Usage {
+                        message: format!("two artifacts are called `{}`: the {other} and the {what}", built.artifact_name(target)),
+                        hint: Some("build one of them: choose with -p, --lib, --bin NAME or --exclude, or rename one".into()),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn package_plan(
+    project: &Project,
+    package: &Package,
+    targets: &[&Target],
+    config: Config,
+    flags: &CargoFlags,
+    overrides: &Overrides,
+    configured_target: Option<&str>,
+) -> Result<PackagePlan, Error> {
+    let settings = Settings::new(&config, overrides);
+    let target = flags
+        .target
+        .clone()
+        .or(config.target)
+        .or_else(|| {
+            configured_target
+                .filter(|t| t.starts_with("wasm"))
+                .map(str::to_owned)
+        })
+        .unwrap_or_else(|| default_target(package, targets).to_owned());
+    check_target(&target)?;
+    let candidates = package
+        .targets
+        .iter()
+        .filter(|t| is_bin(t) || is_cdylib(t))
+        .count();
+    let authors = package.authors.clone();
+    Ok(PackagePlan {
+        id: package.id.clone(),
+        spec: if project
+            .metadata
+            .packages
+            .iter()
+            .filter(|p| p.name == package.name)
+            .count()
+            > 1
+        {
+            package.id.repr.clone()
+        } else {
+            package.name.to_string()
+        },
+        target,
+        profile: flags
+            .profile
+            .clone()
+            .or(config.profile)
+            .unwrap_or_else(|| "release".to_owned()),
+        settings,
+        metadata: Metadata {
+            name: package.name.to_string(),
+            version: package.version.to_string(),
+            description: package
+                .description
+                .as_deref()
+                .map(|d| d.split_whitespace().collect::<Vec<_>>().join(" ")),
+            licenses: package.license.clone(),
+            source: package.repository.clone(),
+            url: package.homepage.clone(),
+            authors,
+            revision: None,
+        },
+        name_by_target: candidates > 1,
+    })
+}
+
+/// The target for a package that names none: a program is a WASI command, a
+/// library with WIT bindings is a component, any other a plain module.
+fn default_target(package: &Package, targets: &[&Target]) -> &'static str {
+    const BINDINGS: &[&str] = &[
+        "wit-bindgen",
+        "wit-bindgen-rt",
+        "wasip2",
+        "wstd",
+        "spin-sdk",
+        "wasmcloud-component",
+    ];
+    if targets.iter().any(|t| !is_cdylib(t)) {
+        "wasm32-wasip1"
+    } else if package
+        .dependencies
+        .iter()
+        .any(|d| BINDINGS.contains(&d.name.as_str()))
+    {
+        "wasm32-wasip2"
+    } else {
+        "wasm32-unknown-unknown"
+    }
+}
+
+fn check_target(target: &str) -> Result<(), Error> {
+    const KNOWN: &[&str] = &[
+        "wasm32-wasip1",
+        "wasm32-wasip2",
+        "wasm32-unknown-unknown",
+        "wasm32-wasip1-threads",
+        "wasm32v1-none",
+    ];
+    let custom = std::path::Path::new(target)
+        .extension()
+        .is_some_and(|e| e == "json");
+    if target.starts_with("wasm") || custom {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("`{target}` is no Wasm target"),
+        hint: Some(match did_you_mean(target, KNOWN.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("use one of {}", KNOWN[..3].join(", ")),
+        }),
+    })
+}
+
+/// The packages that the flags stand for, each with whether it was named.
+fn selected<'p>(
+    project: &'p Project,
+    flags: &CargoFlags,
+) -> Result<Vec<(&'p Package, bool)>, Error> {
+    let all = &project.metadata.packages;
+    if !flags.exclude.is_empty() && !flags.workspace {
+        return Err(Error::Usage {
+            message: "--exclude goes with --workspace".into(),
+            hint: Some("add --workspace, or name packages with -p".into()),
+        });
+    }
+    for spec in flags.packages.iter().chain(&flags.exclude) {
+        if !all.iter().any(|p| matches_spec(p, spec)) {
+            let names: Vec<&str> = all.iter().map(|p| p.name.as_str()).collect();
+            return Err(Error::Usage {
+                message: format!("there is no package `{spec}` in this workspace"),
+                hint: Some(match did_you_mean(spec, names.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("it has {}", names.join(", ")),
+                }),
+            });
+        }
+    }
+    if flags.workspace {
+        return Ok(all
+            .iter()
+            .filter(|p| !flags.exclude.iter().any(|spec| matches_spec(p, spec)))
+            .map(|p| (p, flags.packages.iter().any(|spec| matches_spec(p, spec))))
+            .collect());
+    }
+    if !flags.packages.is_empty() {
+        return Ok(all
+            .iter()
+            .filter(|p| flags.packages.iter().any(|spec| matches_spec(p, spec)))
+            .map(|p| (p, true))
+            .collect());
+    }
+    Ok(project.default.iter().map(|&i| (&all[i], false)).collect())
+}
+
+/// Whether a package is meant by `NAME`, `NAME@VERSION`, a glob, or its id.
+fn matches_spec(package: &Package, spec: &str) -> bool {
+    if package.id.repr == spec {
+        return true;
+    }
+    let (name, version) = spec
+        .split_once(['@', ':'])
+        .map_or((spec, None), |(n, v)| (n, Some(v)));
+    let version_matches = version.is_none_or(|v| {
+        let full = package.version.to_string();
+        full == v || full.starts_with(&format!("{v}."))
+    });
+    version_matches && WildMatch::new(name).matches(package.name.as_str())
+}
+
+fn has_kind(target: &Target, kind: &TargetKind) -> bool {
+    target.kind.contains(kind)
+}
+
+fn is_bin(target: &Target) -> bool {
+    has_kind(target, &TargetKind::Bin)
+}
+
+fn is_cdylib(target: &Target) -> bool {
+    has_kind(target, &TargetKind::CDyLib)
+}
+
+fn is_example(target: &Target) -> bool {
+    has_kind(target, &TargetKind::Example)
+}
+
+fn describe(target: &Target) -> String {
+    let kind = if is_bin(target) {
+        "bin"
+    } else if is_example(target) {
+        "example"
+    } else {
+        "cdylib"
+    };
+    format!("{kind} `{}`", target.name)
+}

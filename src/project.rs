@@ -1,0 +1,158 @@
+//! (IO) The cargo project: what `cargo metadata` says about the workspace, and
+//! which of its packages the current folder stands for.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cargo_metadata::{Metadata, Package};
+
+use crate::cancel::Cancel;
+use crate::config::Config;
+use crate::error::Error;
+use crate::plan::CargoFlags;
+use crate::tool;
+
+/// A workspace and its packages.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// What cargo says, without dependencies.
+    pub metadata: Metadata,
+    /// `[workspace.metadata.edgepack]`.
+    pub config: Config,
+    /// Indices into `metadata.packages` of what is meant where nothing is named.
+    pub default: Vec<usize>,
+    /// The folder in which cargo keeps what it builds, `--target-dir` included.
+    pub target_dir: PathBuf,
+}
+
+impl Project {
+    /// Asks cargo about the project that the flags, or else the current folder,
+    /// stand for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where there is no manifest, [`Error::Cargo`] where cargo
+    /// refuses it (it has said why), [`Error::Config`] for wrong configuration.
+    pub fn load(flags: &CargoFlags, cancel: &Cancel) -> Result<Self, Error> {
+        let manifest = match &flags.manifest_path {
+            Some(path) => existing(path)?,
+            None => nearest_manifest()?,
+        };
+        let mut command = Command::new(cargo());
+        command
+            .args([
+                "metadata",
+                "--format-version=1",
+                "--no-deps",
+                "--manifest-path",
+            ])
+            .arg(&manifest);
+        command.args(flags.lock_args());
+        if let Some(color) = &flags.color {
+            command.args(["--color", color]);
+        }
+        let mut json = String::new();
+        let status = tool::stream(&mut command, cancel, |line| {
+            if line.starts_with('{') {
+                line.clone_into(&mut json);
+            }
+        })?;
+        if !status.success() {
+            return Err(Error::Cargo {
+                message: format!("`cargo metadata` ended with {status}"),
+            });
+        }
+        let metadata: Metadata = serde_json::from_str(&json).map_err(|e| {
+            Error::Internal(format!("failed to read what `cargo metadata` printed: {e}"))
+        })?;
+        let root_manifest = metadata
+            .workspace_root
+            .join("Cargo.toml")
+            .into_std_path_buf();
+        let config = Config::from_metadata(&metadata.workspace_metadata, &root_manifest)?;
+        let default = default_packages(&metadata, &manifest);
+        let target_dir = match &flags.target_dir {
+            Some(dir) => std::path::absolute(dir).map_err(Error::io("resolve", dir))?,
+            None => metadata.target_directory.clone().into_std_path_buf(),
+        };
+        Ok(Project {
+            metadata,
+            config,
+            default,
+            target_dir,
+        })
+    }
+
+    /// A package's configuration, over the workspace's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`].
+    pub fn config_of(&self, package: &Package) -> Result<Config, Error> {
+        Ok(
+            Config::from_metadata(&package.metadata, package.manifest_path.as_std_path())?
+                .over(self.config.clone()),
+        )
+    }
+}
+
+/// The cargo that runs us, or the one on the path.
+#[must_use]
+pub fn cargo() -> PathBuf {
+    std::env::var_os("CARGO")
+        .filter(|v| !v.is_empty())
+        .map_or_else(|| "cargo".into(), Into::into)
+}
+
+fn existing(path: &Path) -> Result<PathBuf, Error> {
+    let path = if path.is_dir() {
+        path.join("Cargo.toml")
+    } else {
+        path.to_owned()
+    };
+    if !path.is_file() {
+        return Err(Error::Usage {
+            message: format!("there is no manifest at `{}`", path.display()),
+            hint: Some("--manifest-path takes the path of a Cargo.toml".into()),
+        });
+    }
+    std::path::absolute(&path).map_err(Error::io("resolve", &path))
+}
+
+fn nearest_manifest() -> Result<PathBuf, Error> {
+    let here = std::env::current_dir().map_err(Error::io("resolve", "."))?;
+    here.ancestors()
+        .map(|dir| dir.join("Cargo.toml"))
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::Usage {
+            message: format!("there is no Cargo.toml in `{}` or above it", here.display()),
+            hint: Some(
+                "name a manifest with --manifest-path, or a binary: cargo edgepack build FILE.wasm"
+                    .into(),
+            ),
+        })
+}
+
+/// What cargo would build: the package of the manifest, or, at the root of a
+/// workspace, its default members.
+fn default_packages(metadata: &Metadata, manifest: &Path) -> Vec<usize> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let manifest = real(manifest);
+    let position = metadata
+        .packages
+        .iter()
+        .position(|p| real(p.manifest_path.as_std_path()) == manifest);
+    let at_root = manifest.parent().map(real) == Some(real(metadata.workspace_root.as_std_path()));
+    match position {
+        Some(package) if !at_root => vec![package],
+        _ if metadata.workspace_default_members.is_available() => (0..metadata.packages.len())
+            .filter(|&i| {
+                metadata
+                    .workspace_default_members
+                    .contains(&metadata.packages[i].id)
+            })
+            .collect(),
+        Some(package) => vec![package],
+        None => (0..metadata.packages.len()).collect(),
+    }
+}

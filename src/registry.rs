@@ -1,0 +1,3 @@
+//! Places where artifacts are kept.
+
+pub mod layout;

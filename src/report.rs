@@ -1,0 +1,106 @@
+//! The report: what a run did, for machines.
+//!
+//! Its form is a contract: the action, the pipeline template and users' scripts
+//! read it. `schema_version` grows with every change that could break a reader.
+//! `cargo edgepack schema` prints the JSON Schema.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Finding;
+use crate::oci::Digest;
+use crate::size::Sizes;
+use crate::wasm::Kind;
+
+/// The version of the report's form.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// One entry for each module or component.
+    pub packages: Vec<PackageReport>,
+}
+
+impl Report {
+    /// A report of these packages.
+    #[must_use]
+    pub fn new(packages: Vec<PackageReport>) -> Self {
+        Report {
+            schema_version: SCHEMA_VERSION,
+            packages,
+        }
+    }
+
+    /// The JSON Schema of a report.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Report)
+    }
+
+    /// The exit code that the findings call for; 0 where none is an error.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        crate::finding::exit_code_of(self.packages.iter().flat_map(|p| &p.findings))
+    }
+}
+
+/// What became of one module or component.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PackageReport {
+    /// The name: the package's, or the target's where a package has several.
+    pub name: String,
+    /// The version of the package.
+    pub version: String,
+    /// The compile target; absent where a file was given.
+    pub target: Option<String>,
+    /// Core module or component.
+    pub kind: Kind,
+    /// The file that ships; for `check`, the file that was checked. Absent where
+    /// nothing was written because the binary does not validate.
+    pub wasm: Option<PathBuf>,
+    /// The sha256 of that file, in hex; of the input where nothing was written.
+    pub sha256: String,
+    /// Sizes in bytes.
+    pub size: Sizes,
+    /// What it asks of its host: `module.field`, or WIT names with versions.
+    pub imports: Vec<String>,
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// The proposals that it takes to run it.
+    pub features: Vec<String>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// The artifact; absent where there is none because of an error finding, or
+    /// because the command does not pack.
+    pub oci: Option<OciReport>,
+    /// The stages that were run, in order.
+    pub stages: Vec<StageReport>,
+}
+
+/// Where an artifact is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OciReport {
+    /// The manifest's digest.
+    #[schemars(with = "String", regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub manifest_digest: Digest,
+    /// The folder of the image layout.
+    pub layout: PathBuf,
+    /// The tag in that layout.
+    pub tag: String,
+    /// The form of the artifact.
+    pub variant: String,
+}
+
+/// How long a stage took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageReport {
+    /// Its name.
+    pub name: String,
+    /// Wall-clock time in seconds.
+    pub seconds: f64,
+}

@@ -1,0 +1,203 @@
+//! (IO) Runs the optimiser in a process of its own.
+//!
+//! Binaryen is C++: it may abort, overrun its stack, or take all memory there is.
+//! So it never runs in the process that holds the user's work. This side starts
+//! the tool itself once more, under a hidden command, hands the module over in a
+//! temporary file, and judges what comes back by how the process ended.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "temporary files in a folder of its own"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Level, OptimizeError, Optimizer};
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::wasm::proposals::Proposals;
+
+/// The hidden command of the executable that does the work.
+pub const COMMAND: &str = "optimize-worker";
+/// The worker's exit code for a module that Binaryen cannot read.
+pub const EXIT_UNREADABLE: u8 = 10;
+/// The worker's exit code for an input or output file that cannot be used.
+pub const EXIT_IO: u8 = 11;
+
+/// Changes whenever what the worker makes of a module may change.
+const RECIPE: &str = "binaryen-116/recipe-1";
+
+/// What one run of the worker may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Address space, in bytes.
+    pub memory: u64,
+    /// Wall-clock time.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory: 12 << 30,
+            time: Duration::from_secs(1800),
+        }
+    }
+}
+
+/// An [`Optimizer`] that starts an executable for each module.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    executable: PathBuf,
+    limits: Limits,
+    cancel: Arc<Cancel>,
+}
+
+impl Worker {
+    /// A worker that runs `executable`, which must be a `cargo-edgepack`.
+    #[must_use]
+    pub fn new(executable: PathBuf, limits: Limits, cancel: Arc<Cancel>) -> Self {
+        Worker {
+            executable,
+            limits,
+            cancel,
+        }
+    }
+
+    fn start(
+        &self,
+        folder: &Path,
+        proposals: Proposals,
+        level: Level,
+    ) -> Result<std::process::Child, Error> {
+        let stderr =
+            std::fs::File::create(folder.join("stderr")).map_err(Error::io("create", folder))?;
+        Command::new(&self.executable)
+            .arg(COMMAND)
+            .args(["--level", level.name()])
+            .args(["--proposals", &proposals.bits().to_string()])
+            .args(["--memory", &self.limits.memory.to_string()])
+            .args(["--time", &self.limits.time.as_secs().to_string()])
+            .arg(folder.join("in.wasm"))
+            .arg(folder.join("out.wasm"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .map_err(Error::io("start", &self.executable))
+    }
+
+    /// Waits for the end, the time limit or an interruption.
+    fn wait(
+        &self,
+        child: &mut std::process::Child,
+    ) -> Result<Option<std::process::ExitStatus>, Error> {
+        let started = Instant::now();
+        let mut pause = Duration::from_micros(500);
+        loop {
+            if let Some(status) = child
+                .try_wait()
+                .map_err(Error::io("wait for", &self.executable))?
+            {
+                return Ok(Some(status));
+            }
+            let over = started.elapsed() > self.limits.time;
+            if over || self.cancel.is_set() {
+                let _ = child.kill();
+                let _ = child.wait();
+                self.cancel.check()?;
+                return Ok(None);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Optimizer for Worker {
+    fn identity(&self) -> String {
+        RECIPE.to_owned()
+    }
+
+    fn optimize(
+        &self,
+        module: &[u8],
+        proposals: Proposals,
+        level: Level,
+    ) -> Result<Vec<u8>, OptimizeError> {
+        let fatal = OptimizeError::Fatal;
+        self.cancel.check().map_err(fatal)?;
+        let folder = tempfile::Builder::new()
+            .prefix("edgepack-")
+            .tempdir()
+            .map_err(Error::io("create a folder in", std::env::temp_dir()))
+            .map_err(fatal)?;
+        let input = folder.path().join("in.wasm");
+        std::fs::write(&input, module)
+            .map_err(Error::io("write", &input))
+            .map_err(fatal)?;
+        let mut child = self.start(folder.path(), proposals, level).map_err(fatal)?;
+        let Some(status) = self.wait(&mut child).map_err(fatal)? else {
+            return Err(OptimizeError::Failed(format!(
+                "no result after {} s",
+                self.limits.time.as_secs()
+            )));
+        };
+        let said = last_line(&folder.path().join("stderr"));
+        match status.code() {
+            Some(0) => {}
+            Some(code) if code == i32::from(EXIT_UNREADABLE) => {
+                return Err(OptimizeError::Unreadable(said));
+            }
+            Some(code) if code == i32::from(EXIT_IO) => {
+                return Err(fatal(Error::Tool {
+                    program: "the optimiser".into(),
+                    message: said,
+                    hint: Some(
+                        "check the room left in the folder for temporary files (TMPDIR)".into(),
+                    ),
+                }));
+            }
+            _ => {
+                let how = describe(status);
+                let message = if said.is_empty() {
+                    how
+                } else {
+                    format!("{how}: {said}")
+                };
+                return Err(OptimizeError::Failed(message));
+            }
+        }
+        let output = folder.path().join("out.wasm");
+        let bytes = std::fs::read(&output)
+            .map_err(Error::io("read", &output))
+            .map_err(fatal)?;
+        Ok(bytes)
+    }
+}
+
+fn describe(status: std::process::ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return format!("ended by signal {signal}");
+    }
+    status.code().map_or_else(
+        || "ended".to_owned(),
+        |code| format!("ended with code {code}"),
+    )
+}
+
+/// The last line that is not empty, cut to what fits into a message.
+fn last_line(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let tail = &bytes[bytes.len().saturating_sub(2000)..];
+    let text = String::from_utf8_lossy(tail);
+    let line = text
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or_default();
+    line.trim().chars().take(200).collect()
+}

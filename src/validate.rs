@@ -1,0 +1,187 @@
+//! The check stage: is this binary sound, and may it ship?
+//!
+//! Soundness is the validator's word and is kept in a type: only [`validate`]
+//! makes a [`Validated`]. Whether it may ship is the policy's: what it may import
+//! and how large it may be. All findings are returned, not only the first.
+
+use crate::finding::{Code, Finding};
+use crate::size::ByteCount;
+use crate::wasm::interface::{Interface, Patterns};
+use crate::wasm::proposals::{self, Invalid, Proposals};
+use crate::wasm::{Kind, Wasm};
+
+/// A binary that validates as a whole, with what was learned on the way.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    wasm: Wasm,
+    proposals: Proposals,
+    interface: Interface,
+}
+
+impl Validated {
+    /// The binary.
+    #[must_use]
+    pub fn wasm(&self) -> &Wasm {
+        &self.wasm
+    }
+
+    /// The proposals that it takes to validate it.
+    #[must_use]
+    pub fn proposals(&self) -> Proposals {
+        self.proposals
+    }
+
+    /// Its imports and exports.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// Gives the binary back, and the proof up.
+    #[must_use]
+    pub fn into_wasm(self) -> Wasm {
+        self.wasm
+    }
+}
+
+/// A binary that does not validate.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// The binary, as it came.
+    pub wasm: Wasm,
+    /// Why: at least one error.
+    pub findings: Vec<Finding>,
+}
+
+/// Validates all of a binary against every proposal that the validator knows.
+///
+/// # Errors
+///
+/// [`Rejected`], with a finding for each broken function, where it is not valid.
+pub fn validate(wasm: Wasm) -> Result<Validated, Rejected> {
+    match proposals::used_by(wasm.bytes(), wasm.kind()) {
+        Ok(proposals) => match Interface::read(wasm.bytes()) {
+            Ok(interface) => Ok(Validated {
+                wasm,
+                proposals,
+                interface,
+            }),
+            Err(error) => Err(reject(
+                wasm,
+                &Invalid {
+                    problems: vec![error],
+                },
+            )),
+        },
+        Err(invalid) => Err(reject(wasm, &invalid)),
+    }
+}
+
+fn reject(wasm: Wasm, invalid: &Invalid) -> Rejected {
+    let hint = match wasm.kind() {
+        Kind::Core => "a toolchain or a copy broke the file: build or download it again",
+        Kind::Component => {
+            "a toolchain or a copy broke the component, or a module inside it: build or download it again"
+        }
+    };
+    let findings = invalid
+        .problems
+        .iter()
+        .map(|p| Finding::new(Code::InvalidWasm, p.to_string().replace('\n', ": ")).with_hint(hint))
+        .collect();
+    Rejected { wasm, findings }
+}
+
+/// What a module must keep to before it ships.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Imports that it may have; `None` allows all.
+    pub allow_imports: Option<Vec<String>>,
+    /// The largest size of the file, in bytes.
+    pub budget_raw: Option<ByteCount>,
+    /// The largest size after gzip, in bytes.
+    pub budget_gzip: Option<ByteCount>,
+}
+
+/// The imports that the policy does not allow.
+#[must_use]
+pub fn check_imports(module: &Validated, policy: &Policy) -> Vec<Finding> {
+    let Some(allowed) = &policy.allow_imports else {
+        return Vec::new();
+    };
+    let patterns = Patterns::new(allowed);
+    module
+        .interface
+        .imports
+        .iter()
+        .filter(|import| !patterns.cover(&import.name))
+        .map(|import| {
+            Finding::new(
+                Code::ImportNotAllowed,
+                format!("the import `{}` is not allowed", import.name),
+            )
+            .with_hint(format!(
+                "remove what needs it ({}), or add a pattern such as \"{}\" to check.allow-imports",
+                crate::wasm::capability::of_import(&import.name),
+                import
+                    .name
+                    .rsplit_once('@')
+                    .map_or(import.name.as_str(), |(name, _)| name),
+            ))
+        })
+        .collect()
+}
+
+/// The budgets that the sizes, in bytes, exceed.
+#[must_use]
+pub fn check_budgets(raw: u64, gzip: u64, policy: &Policy) -> Vec<Finding> {
+    let over = |code, key: &str, what: &str, size: u64, budget: Option<ByteCount>| {
+        let budget = budget?.0;
+        (size > budget).then(|| {
+            Finding::new(
+                code,
+                format!(
+                    "{size} bytes {what}are {} bytes more than budget.{key} = {budget} bytes ({})",
+                    size - budget,
+                    ByteCount(budget)
+                ),
+            )
+            .with_hint("see what takes the room with `cargo edgepack inspect`, or raise the budget")
+        })
+    };
+    [
+        over(Code::BudgetRaw, "raw", "", raw, policy.budget_raw),
+        over(
+            Code::BudgetGzip,
+            "gzip",
+            "after gzip ",
+            gzip,
+            policy.budget_gzip,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_hard_and_exact() {
+        let policy = Policy {
+            budget_raw: Some(ByteCount(10)),
+            budget_gzip: Some(ByteCount(5)),
+            ..Policy::default()
+        };
+        assert_eq!(check_budgets(10, 5, &policy), []);
+        let over = check_budgets(11, 6, &policy);
+        assert_eq!(over.len(), 2);
+        assert!(
+            over[0].message.contains("1 bytes more"),
+            "{}",
+            over[0].message
+        );
+    }
+}
