@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wasm_opt::{Feature, OptimizationError, OptimizationOptions};
+use wasm_opt::{Feature, OptimizationError, OptimizationOptions, Pass};
 use wasmparser::WasmFeatures;
 
 use super::Level;
@@ -87,8 +87,19 @@ fn options(level: Level, proposals: Proposals) -> OptimizationOptions {
         Level::Off | Level::Fast => OptimizationOptions::new_opt_level_1(),
         Level::Default | Level::Max => OptimizationOptions::new_optimize_for_size_aggressively(),
     };
-    if level == Level::Fast {
-        options.shrink_level(wasm_opt::ShrinkLevel::Level1);
+    match level {
+        Level::Off | Level::Fast => {
+            options.shrink_level(wasm_opt::ShrinkLevel::Level1);
+        }
+        // With garbage collection in play, Binaryen's own list has passes for it
+        // that would have to be repeated here.
+        Level::Default | Level::Max if proposals.uses(GC) => {}
+        Level::Default | Level::Max => {
+            options.passes.add_default_passes = false;
+            for pass in SMALLEST {
+                options.add_pass(pass.clone());
+            }
+        }
     }
     if level == Level::Max {
         options.set_converge();
@@ -101,6 +112,71 @@ fn options(level: Level, proposals: Proposals) -> OptimizationOptions {
     }
     options
 }
+
+const GC: WasmFeatures = WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES);
+
+/// The crate's name for it is a slip of the pen.
+const REORDER_LOCALS: Pass = Pass::RecorderLocals;
+
+/// What `-Oz` runs, with more before its end: repeated constants move into
+/// locals, and functions that are called often get short indices. Both have to
+/// come before the stack IR is made, since any later pass throws that away.
+const SMALLEST: &[Pass] = &[
+    Pass::DuplicateFunctionElimination,
+    Pass::MemoryPacking,
+    Pass::OnceReduction,
+    // Each function by itself.
+    Pass::SsaNomerge,
+    Pass::Dce,
+    Pass::RemoveUnusedNames,
+    Pass::RemoveUnusedBrs,
+    Pass::RemoveUnusedNames,
+    Pass::OptimizeInstructions,
+    Pass::PickLoadSigns,
+    Pass::PrecomputePropagate,
+    Pass::CodePushing,
+    Pass::SimplifyLocalsNostructure,
+    Pass::Vacuum,
+    REORDER_LOCALS,
+    Pass::RemoveUnusedBrs,
+    Pass::MergeLocals,
+    Pass::CoalesceLocals,
+    Pass::LocalCse,
+    Pass::SimplifyLocals,
+    Pass::Vacuum,
+    REORDER_LOCALS,
+    Pass::CoalesceLocals,
+    REORDER_LOCALS,
+    Pass::Vacuum,
+    Pass::CodeFolding,
+    Pass::MergeBlocks,
+    Pass::RemoveUnusedBrs,
+    Pass::RemoveUnusedNames,
+    Pass::MergeBlocks,
+    Pass::PrecomputePropagate,
+    Pass::OptimizeInstructions,
+    Pass::Rse,
+    Pass::Vacuum,
+    // The module as a whole.
+    Pass::DaeOptimizing,
+    Pass::InliningOptimizing,
+    Pass::DuplicateFunctionElimination,
+    Pass::DuplicateImportElimination,
+    Pass::MergeSimilarFunctions,
+    Pass::SimplifyGlobalsOptimizing,
+    Pass::RemoveUnusedModuleElements,
+    Pass::ReorderGlobals,
+    Pass::Directize,
+    // What `-Oz` does not do.
+    Pass::SimplifyLocalsNostructure,
+    Pass::Vacuum,
+    REORDER_LOCALS,
+    Pass::ConstHoisting,
+    Pass::OptimizeInstructions,
+    Pass::ReorderFunctions,
+    Pass::GenerateStackIr,
+    Pass::OptimizeStackIr,
+];
 
 /// Which of Binaryen's features a proposal needs.
 const FEATURES: &[(WasmFeatures, Feature)] = &[

@@ -27,7 +27,7 @@ pub const EXIT_UNREADABLE: u8 = 10;
 pub const EXIT_IO: u8 = 11;
 
 /// Changes whenever what the worker makes of a module may change.
-const RECIPE: &str = "binaryen-116/recipe-1";
+const RECIPE: &str = "binaryen-116/recipe-2";
 
 /// What one run of the worker may take.
 #[derive(Clone, Copy, Debug)]
