@@ -52,6 +52,9 @@ pub struct Context<'a> {
     pub cache: &'a Cache,
     /// Asked between stages.
     pub cancel: &'a Cancel,
+    /// Whether the size after gzip is asked for where no budget needs it. `build`
+    /// reports it always.
+    pub gzip: bool,
     /// Told when a stage begins.
     pub on_event: &'a (dyn Fn(Event<'_>) + Sync),
 }
@@ -148,7 +151,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
     let sizes = Sizes {
         before,
         after: module.wasm().bytes().len() as u64,
-        gzip,
+        gzip: Some(gzip),
     };
     findings.extend(validate::check_imports(&module, &settings.policy));
     findings.extend(validate::check_budgets(
@@ -254,7 +257,7 @@ pub fn shrink_only(
     let sizes = Sizes {
         before,
         after: bytes.len() as u64,
-        gzip: cached_gzip_size(bytes, context.cache),
+        gzip: context.gzip.then(|| cached_gzip_size(bytes, context.cache)),
     };
     let report = describe(
         &module,
@@ -301,10 +304,11 @@ pub fn check(
         }
     };
     let size = module.wasm().bytes().len() as u64;
+    let wanted = context.gzip || policy.budget_gzip.is_some();
     let sizes = Sizes {
         before: size,
         after: size,
-        gzip: cached_gzip_size(module.wasm().bytes(), context.cache),
+        gzip: wanted.then(|| cached_gzip_size(module.wasm().bytes(), context.cache)),
     };
     let mut findings = validate::check_imports(&module, policy);
     findings.extend(validate::check_budgets(sizes.after, sizes.gzip, policy));
@@ -374,7 +378,7 @@ fn report_rejected(
         size: Sizes {
             before: size,
             after: size,
-            gzip: size::gzip_size(bytes),
+            gzip: Some(size::gzip_size(bytes)),
         },
         imports: Vec::new(),
         exports: Vec::new(),

@@ -69,8 +69,9 @@ pub struct Sizes {
     pub before: u64,
     /// As it ships.
     pub after: u64,
-    /// As it ships, compressed by `gzip -9`.
-    pub gzip: u64,
+    /// As it ships, compressed by `gzip -9`; absent only inside the library, where
+    /// nobody asked for it, since it takes longer than all of a check.
+    pub gzip: Option<u64>,
 }
 
 /// The size of `bytes` after gzip at its highest level.

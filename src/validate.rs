@@ -134,7 +134,7 @@ pub fn check_imports(module: &Validated, policy: &Policy) -> Vec<Finding> {
 
 /// The budgets that the sizes, in bytes, exceed.
 #[must_use]
-pub fn check_budgets(raw: u64, gzip: u64, policy: &Policy) -> Vec<Finding> {
+pub fn check_budgets(raw: u64, gzip: Option<u64>, policy: &Policy) -> Vec<Finding> {
     let over = |code, key: &str, what: &str, size: u64, budget: Option<ByteCount>| {
         let budget = budget?.0;
         (size > budget).then(|| {
@@ -151,13 +151,15 @@ pub fn check_budgets(raw: u64, gzip: u64, policy: &Policy) -> Vec<Finding> {
     };
     [
         over(Code::BudgetRaw, "raw", "", raw, policy.budget_raw),
-        over(
-            Code::BudgetGzip,
-            "gzip",
-            "after gzip ",
-            gzip,
-            policy.budget_gzip,
-        ),
+        gzip.and_then(|gzip| {
+            over(
+                Code::BudgetGzip,
+                "gzip",
+                "after gzip ",
+                gzip,
+                policy.budget_gzip,
+            )
+        }),
     ]
     .into_iter()
     .flatten()
@@ -175,8 +177,8 @@ mod tests {
             budget_gzip: Some(ByteCount(5)),
             ..Policy::default()
         };
-        assert_eq!(check_budgets(10, 5, &policy), []);
-        let over = check_budgets(11, 6, &policy);
+        assert_eq!(check_budgets(10, Some(5), &policy), []);
+        let over = check_budgets(11, Some(6), &policy);
         assert_eq!(over.len(), 2);
         assert!(
             over[0].message.contains("1 bytes more"),

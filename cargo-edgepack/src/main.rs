@@ -7,6 +7,10 @@ mod cli;
 mod output;
 mod run;
 
+#[cfg(feature = "binaryen")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     ExitCode::from(run::main())
 }

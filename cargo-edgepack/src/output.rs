@@ -54,6 +54,11 @@ impl Printer {
         }
     }
 
+    /// Whether only errors and results are printed.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// An error that ends the run, with its hint.
     pub fn error(&self, error: &Error) {
         self.clear();
@@ -150,10 +155,13 @@ impl Printer {
             eprintln!("  {:<12}{:>10}  {size}", stage.name, seconds(stage.seconds));
         }
         eprintln!(
-            "  {:<12}{:>10}  gzip {}",
+            "  {:<12}{:>10}  {}",
             "size",
             bytes(report.size.after),
-            bytes(report.size.gzip)
+            report
+                .size
+                .gzip
+                .map_or_else(String::new, |gzip| format!("gzip {}", bytes(gzip)))
         );
         if let Some(path) = &report.wasm {
             eprintln!("  {DIM}{:<12}{DIM:#}{}", "wasm", shown(path));
@@ -188,11 +196,14 @@ impl Printer {
             (GREEN, "ok")
         };
         eprintln!(
-            "{style}{word}{style:#} {} ({}, {}, gzip {}, {} imports, {} exports)",
+            "{style}{word}{style:#} {} ({}, {}{}, {} imports, {} exports)",
             file.display(),
             report.kind,
             bytes(report.size.after),
-            bytes(report.size.gzip),
+            report
+                .size
+                .gzip
+                .map_or_else(String::new, |gzip| format!(", gzip {}", bytes(gzip))),
             report.imports.len(),
             report.exports.len(),
         );

@@ -127,12 +127,13 @@ impl App {
     }
 
     /// Lends the stages what they work with.
-    fn with_context<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
+    fn with_context<T>(&self, gzip: bool, work: impl FnOnce(&Context<'_>) -> T) -> T {
         let on_event = |event: pipeline::Event<'_>| self.printer.event(event);
         work(&Context {
             optimizer: &self.worker,
             cache: &self.cache,
             cancel: &self.cancel,
+            gzip,
             on_event: &on_event,
         })
     }
@@ -186,7 +187,8 @@ impl App {
             created: epoch.unwrap_or_default(),
             stages: Vec::new(),
         };
-        let report = self.with_context(|context| pipeline::run(input, context, &destination))?;
+        let report =
+            self.with_context(true, |context| pipeline::run(input, context, &destination))?;
         self.printer.package(&report);
         Ok((destination, vec![report]))
     }
@@ -244,7 +246,7 @@ impl App {
                     stages: vec![stage],
                 };
                 let report =
-                    self.with_context(|context| pipeline::run(input, context, &destination))?;
+                    self.with_context(true, |context| pipeline::run(input, context, &destination))?;
                 self.printer.package(&report);
                 reports.push(report);
             }
@@ -324,6 +326,7 @@ impl App {
 
     fn check(&self, flags: &cli::Check) -> Result<u8, Error> {
         let policy = Settings::new(&Config::default(), &flags.checking.overrides()).policy;
+        let json = flags.reporting.message_format == MessageFormat::Json;
         let mut reports = Vec::new();
         let mut unreadable = Vec::new();
         for file in &flags.files {
@@ -335,14 +338,14 @@ impl App {
                     continue;
                 }
             };
-            let report = self.with_context(|context| {
+            let report = self.with_context(json, |context| {
                 pipeline::check(wasm, file, &file_metadata(file), &policy, context)
             })?;
             self.printer.checked(file, &report);
             reports.push(report);
         }
         let report = Report::new(reports);
-        if flags.reporting.message_format == MessageFormat::Json {
+        if json {
             self.printer.json(&report);
         }
         // The lowest code that is not 0 says most.
@@ -362,7 +365,8 @@ impl App {
         };
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
-        let (report, bytes) = self.with_context(|context| {
+        let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;
+        let (report, bytes) = self.with_context(asked, |context| {
             pipeline::shrink_only(
                 wasm,
                 &flags.output,

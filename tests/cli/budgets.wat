@@ -1,0 +1,6 @@
+;; RUN: check % --budget-raw 8 --budget-gzip 9
+;; EXIT: 4
+;; STDERR: error[budget-raw]: case.wasm: 
+;; STDERR: bytes more than budget.raw = 8 bytes
+;; STDERR: error[budget-gzip]: case.wasm: 
+(module (func (export "f")))

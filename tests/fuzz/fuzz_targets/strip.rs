@@ -1,0 +1,31 @@
+//! Any bytes that validate: taken apart, stripped and put together again, they
+//! still validate, use no new proposals and are no larger.
+#![no_main]
+
+use edgepack::cache::Cache;
+use edgepack::shrink::{Level, OptimizeError, Optimizer, Options, shrink};
+use edgepack::validate::validate;
+use edgepack::wasm::Wasm;
+use edgepack::wasm::proposals::{Proposals, validate_with};
+use libfuzzer_sys::fuzz_target;
+
+/// Leaves modules as they are: what is tried here is all around it.
+struct AsTheyAre;
+
+impl Optimizer for AsTheyAre {
+    fn identity(&self) -> String {
+        "as they are".into()
+    }
+
+    fn optimize(&self, module: &[u8], _: Proposals, _: Level) -> Result<Vec<u8>, OptimizeError> {
+        Ok(module.to_vec())
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(wasm) = Wasm::new(bytes.to_vec()) else { return };
+    let Ok(before) = validate(wasm) else { return };
+    let shrunk = shrink(before.wasm(), &Options::default(), &AsTheyAre, &Cache::disabled()).unwrap();
+    assert!(shrunk.wasm.bytes().len() <= bytes.len());
+    validate_with(shrunk.wasm.bytes(), before.proposals()).unwrap();
+});

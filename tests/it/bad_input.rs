@@ -1,0 +1,337 @@
+//! Bad input ends with one clear error and the documented code, and loses nothing.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::tool::Place;
+
+const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
+
+fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+/// Every command refuses the file with this code and text, and writes nothing.
+#[track_caller]
+fn refused(contents: &[u8], code: i32, text: &str) {
+    let place = Place::new();
+    place.write("bad.wasm", contents);
+    for args in [
+        &["build", "bad.wasm"][..],
+        &["check", "bad.wasm"],
+        &["shrink", "bad.wasm", "-o", "out.wasm"],
+        &["inspect", "bad.wasm"],
+    ] {
+        let done = place.run(args).exits(code).says(text);
+        let errors = done
+            .stderr
+            .lines()
+            .filter(|l| l.starts_with("error"))
+            .count();
+        assert_eq!(errors, 1, "{args:?} printed:\n{}", done.stderr);
+        assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    }
+    let mut left = place.files();
+    left.retain(|f| f != "target/edgepack/report.json");
+    assert_eq!(left, ["bad.wasm"]);
+}
+
+#[test]
+fn files_that_are_no_wasm() {
+    refused(b"", 3, "the file is empty");
+    refused(b"just some text\n", 3, "not a Wasm binary");
+    refused(b"(module)\n", 3, "text format");
+    refused(b"\0asm\x01\0", 3, "truncated");
+    refused(b"\0asm\x63\0\0\0", 3, "unknown Wasm version");
+    refused(b"PK\x03\x04 a zip file", 3, "not a Wasm binary");
+}
+
+#[test]
+fn a_large_file_of_zeros() {
+    let place = Place::new();
+    let file = fs::File::create(place.join("zeros.wasm")).unwrap();
+    file.set_len(200 << 20).unwrap();
+    let started = Instant::now();
+    for args in [
+        &["build", "zeros.wasm"][..],
+        &["check", "zeros.wasm"],
+        &["inspect", "zeros.wasm"],
+    ] {
+        place.run(args).exits(3).says("not a Wasm binary");
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "it is not read to its end"
+    );
+}
+
+#[test]
+fn binaries_that_are_cut_or_broken() {
+    let module = wat(
+        "(module (func (export \"f\") (result i32) i32.const 7) (memory 1) (data (i32.const 0) \"abcdef\"))",
+    );
+    for len in 9..module.len() {
+        let place = Place::new();
+        place.write("cut.wasm", &module[..len]);
+        let done = place.run(["check", "cut.wasm"]);
+        // Cut between two sections it may be whole; it is never a panic.
+        assert!(done.code == 3 || done.code == 0, "{len}: {}", done.stderr);
+    }
+    refused(&module[..module.len() - 3], 3, "error[invalid-wasm]");
+    refused(
+        &[EMPTY, &[1, 0xff, 0xff, 0xff, 0xff, 0x0f]].concat(),
+        3,
+        "error[invalid-wasm]",
+    );
+    refused(&[EMPTY, &[0xff, 0]].concat(), 3, "error[invalid-wasm]");
+    // A function that returns nothing where it promised a number.
+    refused(
+        &[
+            EMPTY,
+            b"\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b",
+        ]
+        .concat(),
+        3,
+        "error[invalid-wasm]",
+    );
+}
+
+#[test]
+fn all_broken_functions_are_named() {
+    let place = Place::new();
+    let body: &[u8] = &[2, 0, 0x0b];
+    let mut module = [
+        EMPTY,
+        b"\x01\x05\x01\x60\0\x01\x7f\x03\x04\x03\0\0\0\x0a\x0a\x03",
+    ]
+    .concat();
+    for _ in 0..3 {
+        module.extend_from_slice(body);
+    }
+    place.write("three.wasm", module);
+    let done = place.run(["check", "three.wasm"]).exits(3);
+    assert_eq!(
+        done.stderr.matches("error[invalid-wasm]").count(),
+        3,
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn a_component_whose_inner_module_is_broken() {
+    let whole = wat("(component (core module (func (export \"f\") (result i32) i32.const 7)))");
+    let at = whole.windows(2).rposition(|w| w == [0x41, 7]).unwrap();
+    let mut broken = whole.clone();
+    broken[at] = 0x01;
+    broken[at + 1] = 0x01;
+    refused(&broken, 3, "error[invalid-wasm]");
+    let place = Place::new();
+    place.write("whole.wasm", whole);
+    place.run(["build", "whole.wasm"]).exits(0);
+}
+
+#[test]
+fn deep_nesting_takes_nothing_down() {
+    let mut body = vec![0];
+    body.extend(std::iter::repeat_n([0x02, 0x40], 100_000).flatten());
+    body.extend(std::iter::repeat_n(0x0b, 100_001));
+    let mut module = wasm_encoder::Module::new();
+    let mut types = wasm_encoder::TypeSection::new();
+    types.ty().function([], []);
+    let mut functions = wasm_encoder::FunctionSection::new();
+    functions.function(0);
+    let mut exports = wasm_encoder::ExportSection::new();
+    exports.export("f", wasm_encoder::ExportKind::Func, 0);
+    let mut code = wasm_encoder::CodeSection::new();
+    code.raw(&body);
+    module
+        .section(&types)
+        .section(&functions)
+        .section(&exports)
+        .section(&code);
+    let place = Place::new();
+    let bytes = module.finish();
+    place.write("deep.wasm", &bytes);
+    place.run(["check", "deep.wasm"]).exits(0);
+    place.run(["build", "deep.wasm"]).exits(0);
+    let made = fs::read(place.join("target/edgepack/deep.wasm")).unwrap();
+    assert!(made.len() <= bytes.len());
+    place.run(["check", "target/edgepack/deep.wasm"]).exits(0);
+}
+
+#[test]
+fn components_nested_deeply() {
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    for _ in 0..3000 {
+        let mut outer = wasm_encoder::Component::new();
+        outer.section(&wasm_encoder::RawSection {
+            id: 4,
+            data: &component,
+        });
+        component = outer.finish();
+    }
+    let place = Place::new();
+    place.write("nested.wasm", component);
+    for args in [
+        &["check", "nested.wasm"][..],
+        &["build", "nested.wasm"],
+        &["inspect", "nested.wasm"],
+    ] {
+        let done = place.run(args);
+        assert!(
+            done.code == 0 || done.code == 3,
+            "{args:?}: {} {}",
+            done.code,
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn unknown_words() {
+    let place = Place::new();
+    place.write("m.wasm", EMPTY);
+    place
+        .run(["build", "m.wasm", "--lvel", "max"])
+        .exits(2)
+        .says("--level");
+    place
+        .run(["build", "m.wasm", "--level", "fats"])
+        .exits(2)
+        .says("did you mean `fast`?");
+    place
+        .run(["build", "m.wasm", "--budget-raw", "much"])
+        .exits(2)
+        .says("is no size");
+    place.run(["biuld"]).exits(2).says("build");
+    place
+        .run(["build", "m.wasm", "--name", "../../etc/x"])
+        .exits(2)
+        .says("a name consists of");
+    place.run(["build", "m.wasm", "-p", "x"]).exits(2);
+    place
+        .run(["build", "nowhere.wasm"])
+        .exits(1)
+        .says("nowhere.wasm")
+        .says("hint: check the path");
+    place
+        .run(["build", "."])
+        .exits(2)
+        .says("is a folder")
+        .says("--manifest-path");
+    place.run(["build"]).exits(2).says("there is no Cargo.toml");
+    assert_eq!(place.files(), ["m.wasm"]);
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let place = Place::new();
+    place.write("m.wasm", EMPTY);
+    // A file where a folder has to be.
+    place.write("taken", "in the way");
+    place
+        .run(["build", "m.wasm", "--target-dir", "taken"])
+        .exits(1)
+        .says("failed to");
+    place
+        .run(["shrink", "m.wasm", "-o", "taken/out.wasm"])
+        .exits(1)
+        .says("failed to");
+    fs::create_dir(place.join("folder")).unwrap();
+    place
+        .run(["shrink", "m.wasm", "-o", "folder"])
+        .exits(1)
+        .says("failed to write");
+    assert_eq!(fs::read(place.join("taken")).unwrap(), b"in the way");
+    assert_eq!(place.files(), ["m.wasm", "taken"]);
+}
+
+/// The limit on file sizes acts like a full disk: a write stops in the middle.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_no_half_of_a_file() {
+    let place = Place::new();
+    let data = "x".repeat(300_000);
+    let module = wat(&format!(
+        "(module (memory (export \"m\") 8) (data (i32.const 0) \"{data}\"))"
+    ));
+    place.write("m.wasm", module);
+    place.write("out.wasm", "what was there before");
+    let tool = env!("CARGO_BIN_EXE_cargo-edgepack");
+    for args in [
+        "shrink m.wasm -o out.wasm --level off",
+        "shrink m.wasm -o out.wasm",
+        "build m.wasm",
+        "build m.wasm --no-shrink",
+    ] {
+        let mut command = std::process::Command::new("sh");
+        // In blocks of 512 bytes or 1 KiB, as the shell has it: below the module either way.
+        command.args([
+            "-c",
+            &format!("trap '' XFSZ; ulimit -f 100; exec {tool} {args}"),
+        ]);
+        command
+            .current_dir(place.path())
+            .env("EDGEPACK_CACHE_DIR", place.join(".cache"));
+        crate::support::tool::run(&mut command)
+            .exits(1)
+            .says("error");
+        assert_eq!(
+            fs::read(place.join("out.wasm")).unwrap(),
+            b"what was there before"
+        );
+        let left: Vec<_> = place
+            .files()
+            .into_iter()
+            .filter(|f| f.ends_with(".tmp") || f.contains("index.json"))
+            .collect();
+        assert_eq!(left, Vec::<String>::new(), "{args}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interruption_leaves_what_was_there() {
+    let Ok(corpus) = std::env::var("EDGEPACK_CORPUS") else {
+        return;
+    };
+    let place = Place::new();
+    place.write("out.wasm", "what was there before");
+    let module = std::path::Path::new(&corpus).join("resvg.wasm");
+    let mut command = place.command(["shrink", module.to_str().unwrap(), "-o", "out.wasm"]);
+    command
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // The optimiser takes seconds for this one; its folder shows that it has begun.
+    let begun = || place.files().iter().any(|f| f.ends_with("in.wasm"));
+    let started = Instant::now();
+    while !begun() {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let status = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let ended = child.wait().unwrap();
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    assert_eq!(ended.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("interrupted"), "{stderr}");
+    assert_eq!(
+        fs::read(place.join("out.wasm")).unwrap(),
+        b"what was there before"
+    );
+    assert_eq!(place.files(), ["out.wasm"], "nothing temporary is left");
+}

@@ -1,0 +1,212 @@
+//! Modules that nobody would write: whatever validates before validates after,
+//! with no new proposals, and does the same.
+
+use std::fs;
+
+use arbitrary::Unstructured;
+use wasm_smith::{Component, Config, Module};
+
+use crate::support::engine::{Engine, Value, call_core};
+use crate::support::tool::Place;
+
+/// Bytes that are the same for the same seed (splitmix64).
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn count(default: u64) -> u64 {
+    std::env::var("EDGEPACK_GENERATED")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Proposals that `check` names.
+fn proposals(place: &Place, file: &str) -> Vec<String> {
+    let report = place
+        .run(["check", file, "--message-format", "json"])
+        .exits(0)
+        .json();
+    let features = report["packages"][0]["features"]
+        .as_array()
+        .unwrap()
+        .clone();
+    features
+        .iter()
+        .map(|f| f.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Shrinks a file and checks what came out against what went in.
+fn shrink(place: &Place, file: &str, seed: u64) -> Vec<u8> {
+    let done = place.run(["shrink", file, "-o", "out.wasm"]);
+    assert_eq!(done.code, 0, "seed {seed}: {}", done.stderr);
+    assert!(
+        !done.stderr.contains("optimizer-rejected"),
+        "seed {seed}: {}",
+        done.stderr
+    );
+    let (before, after) = (
+        fs::read(place.join(file)).unwrap(),
+        fs::read(place.join("out.wasm")).unwrap(),
+    );
+    assert!(
+        after.len() <= before.len(),
+        "seed {seed}: {} > {}",
+        after.len(),
+        before.len()
+    );
+    let known = proposals(place, file);
+    for proposal in proposals(place, "out.wasm") {
+        assert!(known.contains(&proposal), "seed {seed}: {proposal} is new");
+    }
+    after
+}
+
+#[test]
+fn core_modules_with_every_proposal() {
+    for seed in 0..count(60) {
+        let place = Place::new();
+        let bytes = noise(seed, 4000);
+        let mut input = Unstructured::new(&bytes);
+        let mut config: Config = input.arbitrary().unwrap();
+        config.max_memories = config.max_memories.max(1);
+        let Ok(module) = Module::new(config, &mut input) else {
+            continue;
+        };
+        place.write("in.wasm", module.to_bytes());
+        shrink(&place, "in.wasm", seed);
+    }
+}
+
+#[test]
+fn components() {
+    for seed in 0..count(40) {
+        let place = Place::new();
+        let bytes = noise(seed ^ 0xc0de, 3000);
+        let Ok(component) = Component::new(Config::default(), &mut Unstructured::new(&bytes))
+        else {
+            continue;
+        };
+        let bytes = component.to_bytes();
+        place.write("in.wasm", &bytes);
+        // The generator lags behind the validator in what it takes for valid.
+        if place.run(["check", "in.wasm"]).code == 0 {
+            shrink(&place, "in.wasm", seed);
+        }
+    }
+}
+
+#[test]
+fn exported_functions_give_the_same_results() {
+    let mut called = 0;
+    for seed in 0..count(60) {
+        let place = Place::new();
+        let bytes = noise(seed ^ 0xbeef, 6000);
+        let config = Config {
+            allow_start_export: false,
+            bulk_memory_enabled: true,
+            canonicalize_nans: true,
+            disallow_traps: seed % 2 == 0,
+            exceptions_enabled: false,
+            export_everything: true,
+            gc_enabled: false,
+            max_imports: 0,
+            max_memory32_bytes: 1 << 20,
+            max_tables: 2,
+            memory64_enabled: false,
+            min_funcs: 3,
+            multi_value_enabled: true,
+            reference_types_enabled: false,
+            relaxed_simd_enabled: false,
+            saturating_float_to_int_enabled: true,
+            sign_extension_ops_enabled: true,
+            simd_enabled: seed % 3 == 0,
+            tail_call_enabled: false,
+            threads_enabled: false,
+            wide_arithmetic_enabled: false,
+            ..Config::default()
+        };
+        let Ok(mut module) = Module::new(config, &mut Unstructured::new(&bytes)) else {
+            continue;
+        };
+        // Endless loops end in a trap that is the same on both sides.
+        if module.ensure_termination(10_000).is_err() {
+            continue;
+        }
+        let before = module.to_bytes();
+        place.write("in.wasm", &before);
+        let after = shrink(&place, "in.wasm", seed);
+        let calls = calls(&before);
+        let calls: Vec<(&str, &[Value])> = calls
+            .iter()
+            .map(|(n, a)| (n.as_str(), a.as_slice()))
+            .collect();
+        called += calls.len();
+        for engine in Engine::ALL {
+            assert_eq!(
+                call_core(engine, &before, &calls),
+                call_core(engine, &after, &calls),
+                "seed {seed} {engine:?}"
+            );
+        }
+    }
+    assert!(called > 20, "only {called} calls");
+}
+
+/// A call of each exported function, with numbers that are not all alike.
+fn calls(module: &[u8]) -> Vec<(String, Vec<Value>)> {
+    use wasmparser::{ExternalKind, Parser, Payload, ValType};
+    let (mut types, mut functions, mut exports) = (Vec::new(), Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.unwrap() {
+            Payload::TypeSection(section) => {
+                types.extend(section.into_iter_err_on_gc_types().map(Result::unwrap));
+            }
+            Payload::FunctionSection(section) => {
+                functions.extend(section.into_iter().map(Result::unwrap))
+            }
+            Payload::ExportSection(section) => {
+                exports.extend(
+                    section
+                        .into_iter()
+                        .map(Result::unwrap)
+                        .filter(|e| e.kind == ExternalKind::Func),
+                );
+            }
+            _ => {}
+        }
+    }
+    exports
+        .iter()
+        .filter_map(|export| {
+            let ty = &types[functions[export.index as usize] as usize];
+            let args: Option<Vec<Value>> = ty
+                .params()
+                .iter()
+                .enumerate()
+                .map(|(i, param)| {
+                    let i = i32::try_from(i).unwrap() + 3;
+                    Some(match param {
+                        ValType::I32 => Value::from(i),
+                        ValType::I64 => Value::from(i64::from(i) << 33),
+                        ValType::F32 => Value::from(1.5_f32),
+                        ValType::F64 => Value::from(f64::from(-i)),
+                        ValType::V128 | ValType::Ref(_) => return None,
+                    })
+                })
+                .collect();
+            Some((export.name.to_owned(), args?))
+        })
+        .collect()
+}

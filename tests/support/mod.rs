@@ -1,0 +1,10 @@
+//! What the integration tests share.
+#![expect(
+    clippy::allow_attributes,
+    reason = "whether a test uses all of it varies"
+)]
+
+#[allow(dead_code)]
+pub mod engine;
+#[allow(dead_code)]
+pub mod tool;
