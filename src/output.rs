@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::Error;
-use crate::wasm::{NotWasm, Wasm, kind_of};
+use crate::wasm::{Wasm, kind_of};
 
 /// Binaries above this size are refused: a section's length has 32 bits.
 const MAX_WASM: u64 = u32::MAX as u64;
@@ -83,21 +83,18 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads a reader to its end as bytes that need not be Wasm, for reports and the
-/// like.
+/// Removes what an earlier run wrote and this one is about to contradict. A file
+/// that is not there is fine.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
-pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(Error::io("read", path))
-}
-
-impl From<NotWasm> for Error {
-    fn from(reason: NotWasm) -> Self {
-        Error::NotWasm {
-            path: "<input>".into(),
-            reason,
+pub fn remove_stale(path: &Path) -> Result<(), Error> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::remove_file(path) {
+        Err(e) if !matches!(e.kind(), NotFound | NotADirectory) => {
+            Err(Error::io("remove", path)(e))
         }
+        _ => Ok(()),
     }
 }

@@ -28,7 +28,8 @@ use crate::wasm::Wasm;
 /// The name of the compile stage in reports.
 pub const COMPILE: &str = "compile";
 const CHECK: &str = "check";
-const SHRINK: &str = "shrink";
+/// The name of the shrink stage in reports.
+pub const SHRINK: &str = "shrink";
 const CHECK_AGAIN: &str = "check again";
 const PACK: &str = "pack";
 
@@ -201,6 +202,9 @@ fn shrunk(
     let outcome = clock.time(SHRINK, || {
         shrink::shrink(checked.wasm(), options, context.optimizer, context.cache)
     })??;
+    if let Some(stage) = clock.stages.last_mut() {
+        stage.cached = outcome.modules > 0 && outcome.cached == outcome.modules;
+    }
     let mut findings = outcome.findings;
     let again = clock.time(CHECK_AGAIN, || validate::validate(outcome.wasm))?;
     match again {
@@ -421,6 +425,7 @@ impl Clock<'_> {
         self.stages.push(StageReport {
             name: stage.to_owned(),
             seconds: started.elapsed().as_secs_f64(),
+            cached: false,
         });
         Ok(result)
     }

@@ -137,6 +137,20 @@ pub struct Overrides {
     pub budget_gzip: Option<ByteCount>,
 }
 
+impl Overrides {
+    /// These, and where they say nothing, those.
+    #[must_use]
+    pub fn or(self, those: Overrides) -> Overrides {
+        Overrides {
+            level: self.level.or(those.level),
+            keep_sections: self.keep_sections.or(those.keep_sections),
+            allow_imports: self.allow_imports.or(those.allow_imports),
+            budget_raw: self.budget_raw.or(those.budget_raw),
+            budget_gzip: self.budget_gzip.or(those.budget_gzip),
+        }
+    }
+}
+
 /// What the stages after the compiler go by.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -278,6 +292,7 @@ impl Plan {
                 .push(plan.packages.len());
             plan.packages.push(built);
         }
+        unknown_targets(project, flags)?;
         if plan.packages.is_empty() {
             let skipped: Vec<_> = plan
                 .skipped
@@ -377,6 +392,35 @@ fn package_plan(
         },
         name_by_target: candidates > 1,
     })
+}
+
+/// A binary or an example that was named and that no package has.
+fn unknown_targets(project: &Project, flags: &CargoFlags) -> Result<(), Error> {
+    type Is = fn(&Target) -> bool;
+    let kinds: [(&str, &[String], Is); 2] = [
+        ("binary", &flags.targets.bin, is_bin),
+        ("example", &flags.targets.example, is_example),
+    ];
+    for (kind, names, is) in kinds {
+        for name in names {
+            let all = selected(project, flags)?
+                .into_iter()
+                .flat_map(|(p, _)| &p.targets)
+                .filter(|t| is(t));
+            let known: Vec<&str> = all.map(|t| t.name.as_str()).collect();
+            if !known.contains(&name.as_str()) {
+                return Err(Error::Usage {
+                    message: format!("there is no {kind} `{name}`"),
+                    hint: did_you_mean(name, known.iter().copied())
+                        .map(|near| format!("did you mean `{near}`?"))
+                        .or_else(|| {
+                            (!known.is_empty()).then(|| format!("there is {}", known.join(", ")))
+                        }),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The target for a package that names none: a program is a WASI command, a

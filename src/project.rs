@@ -1,6 +1,11 @@
 //! (IO) The cargo project: what `cargo metadata` says about the workspace, and
 //! which of its packages the current folder stands for.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "looks for patches in the manifest"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +26,9 @@ pub struct Project {
     pub config: Config,
     /// Indices into `metadata.packages` of what is meant where nothing is named.
     pub default: Vec<usize>,
+    /// Packages outside the workspace that are compiled from a folder: their names
+    /// and folders.
+    pub outside: Vec<(String, PathBuf)>,
     /// The folder in which cargo keeps what it builds, `--target-dir` included.
     pub target_dir: PathBuf,
 }
@@ -38,33 +46,8 @@ impl Project {
             Some(path) => existing(path)?,
             None => nearest_manifest()?,
         };
-        let mut command = Command::new(cargo());
-        command
-            .args([
-                "metadata",
-                "--format-version=1",
-                "--no-deps",
-                "--manifest-path",
-            ])
-            .arg(&manifest);
-        command.args(flags.lock_args());
-        if let Some(color) = &flags.color {
-            command.args(["--color", color]);
-        }
-        let mut json = String::new();
-        let status = tool::stream(&mut command, cancel, |line| {
-            if line.starts_with('{') {
-                line.clone_into(&mut json);
-            }
-        })?;
-        if !status.success() {
-            return Err(Error::Cargo {
-                message: format!("`cargo metadata` ended with {status}"),
-            });
-        }
-        let metadata: Metadata = serde_json::from_str(&json).map_err(|e| {
-            Error::Internal(format!("failed to read what `cargo metadata` printed: {e}"))
-        })?;
+        let metadata = cargo_metadata(flags, &manifest, &["--no-deps"], cancel)?;
+        let outside = outside_packages(flags, &manifest, &metadata, cancel)?;
         let root_manifest = metadata
             .workspace_root
             .join("Cargo.toml")
@@ -79,6 +62,7 @@ impl Project {
             metadata,
             config,
             default,
+            outside,
             target_dir,
         })
     }
@@ -94,6 +78,69 @@ impl Project {
                 .over(self.config.clone()),
         )
     }
+}
+
+fn cargo_metadata(
+    flags: &CargoFlags,
+    manifest: &Path,
+    extra: &[&str],
+    cancel: &Cancel,
+) -> Result<Metadata, Error> {
+    let mut command = Command::new(cargo());
+    command.args(["metadata", "--format-version=1"]).args(extra);
+    command.arg("--manifest-path").arg(manifest);
+    command.args(flags.lock_args());
+    if let Some(color) = &flags.color {
+        command.args(["--color", color]);
+    }
+    let mut json = String::new();
+    let status = tool::stream(&mut command, cancel, |line| {
+        if line.starts_with('{') {
+            line.clone_into(&mut json);
+        }
+    })?;
+    if !status.success() {
+        return Err(Error::Cargo {
+            message: format!("`cargo metadata` ended with {status}"),
+        });
+    }
+    serde_json::from_str(&json)
+        .map_err(|e| Error::Internal(format!("failed to read what `cargo metadata` printed: {e}")))
+}
+
+/// Dependencies that are folders outside the workspace, at any distance. Only a
+/// project that has one pays for the whole dependency graph.
+fn outside_packages(
+    flags: &CargoFlags,
+    manifest: &Path,
+    metadata: &Metadata,
+    cancel: &Cancel,
+) -> Result<Vec<(String, PathBuf)>, Error> {
+    let root = metadata.workspace_root.as_std_path();
+    let depends = metadata
+        .packages
+        .iter()
+        .flat_map(|p| &p.dependencies)
+        .any(|d| d.path.as_ref().is_some_and(|path| !path.starts_with(root)));
+    let patches = std::fs::read_to_string(root.join("Cargo.toml"))
+        .is_ok_and(|text| text.contains("[patch") || text.contains("[replace"));
+    if !depends && !patches {
+        return Ok(Vec::new());
+    }
+    let whole = cargo_metadata(flags, manifest, &[], cancel)?;
+    let mut outside: Vec<(String, PathBuf)> = whole
+        .packages
+        .iter()
+        .filter(|p| p.source.is_none() && !p.manifest_path.starts_with(root))
+        .filter_map(|p| {
+            Some((
+                p.name.to_string(),
+                p.manifest_path.parent()?.as_std_path().to_owned(),
+            ))
+        })
+        .collect();
+    outside.sort();
+    Ok(outside)
 }
 
 /// The cargo that runs us, or the one on the path.

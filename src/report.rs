@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::oci::Digest;
 use crate::size::Sizes;
 use crate::wasm::Kind;
@@ -20,7 +20,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA_VERSION`].
+    /// The version of this form: 1.
     pub schema_version: u32,
     /// One entry for each module or component.
     pub packages: Vec<PackageReport>,
@@ -56,11 +56,11 @@ pub struct PackageReport {
     pub name: String,
     /// The version of the package.
     pub version: String,
-    /// The compile target; absent where a file was given.
+    /// The compile target; null where a file was given.
     pub target: Option<String>,
     /// Core module or component.
     pub kind: Kind,
-    /// The file that ships; for `check`, the file that was checked. Absent where
+    /// The file that ships; for `check`, the file that was checked. Null where
     /// nothing was written because the binary does not validate.
     pub wasm: Option<PathBuf>,
     /// The sha256 of that file, in hex; of the input where nothing was written.
@@ -75,11 +75,19 @@ pub struct PackageReport {
     pub features: Vec<String>,
     /// What was found.
     pub findings: Vec<Finding>,
-    /// The artifact; absent where there is none because of an error finding, or
+    /// The artifact; null where there is none because of an error finding, or
     /// because the command does not pack.
     pub oci: Option<OciReport>,
     /// The stages that were run, in order.
     pub stages: Vec<StageReport>,
+}
+
+impl PackageReport {
+    /// Whether none of the findings is an error.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.findings.iter().all(|f| f.severity != Severity::Error)
+    }
 }
 
 /// Where an artifact is.
@@ -103,4 +111,7 @@ pub struct StageReport {
     pub name: String,
     /// Wall-clock time in seconds.
     pub seconds: f64,
+    /// Whether the result was there already, from an earlier run.
+    #[serde(default)]
+    pub cached: bool,
 }

@@ -33,7 +33,7 @@ pub enum Level {
     Off,
     /// Strip, and one quick optimisation: for inner loops.
     Fast,
-    /// What `wasm-opt -Oz` does.
+    /// At least what `wasm-opt -Oz` does.
     #[default]
     Default,
     /// The same, over and over until it gains nothing more.

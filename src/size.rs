@@ -69,7 +69,7 @@ pub struct Sizes {
     pub before: u64,
     /// As it ships.
     pub after: u64,
-    /// As it ships, compressed by `gzip -9`; absent only inside the library, where
+    /// As it ships, compressed by `gzip -9`; null only inside the library, where
     /// nobody asked for it, since it takes longer than all of a check.
     pub gzip: Option<u64>,
 }

@@ -71,20 +71,8 @@ pub fn remap_flags(project: &Project, sysroot: &Path) -> Vec<String> {
     pairs.push((root.to_owned(), "/src".to_owned()));
     pairs.push((project.target_dir.clone(), "/target".to_owned()));
     // Packages outside the workspace are compiled under their full paths.
-    for dependency in project
-        .metadata
-        .packages
-        .iter()
-        .flat_map(|p| &p.dependencies)
-    {
-        if let Some(path) = &dependency.path
-            && !path.starts_with(root)
-        {
-            pairs.push((
-                path.clone().into_std_path_buf(),
-                format!("/path/{}", dependency.name),
-            ));
-        }
+    for (name, folder) in &project.outside {
+        pairs.push((folder.clone(), format!("/path/{name}")));
     }
     let mut flags: Vec<String> = pairs
         .iter()

@@ -54,7 +54,10 @@ pub fn install_target(
         "installing the target: rustup target add {target}"
     ));
     let mut command = Command::new("rustup");
-    command.args(["target", "add", target]).current_dir(folder);
+    command
+        .args(["target", "add", target])
+        .current_dir(folder)
+        .env("RUST_BACKTRACE", "0");
     match tool::capture(&mut command) {
         Ok(_) if has_target(sysroot, target) => Ok(()),
         Ok(_) => Err(missing(format!(

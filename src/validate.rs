@@ -141,9 +141,9 @@ pub fn check_budgets(raw: u64, gzip: Option<u64>, policy: &Policy) -> Vec<Findin
             Finding::new(
                 code,
                 format!(
-                    "{size} bytes {what}are {} bytes more than budget.{key} = {budget} bytes ({})",
-                    size - budget,
-                    ByteCount(budget)
+                    "{size} bytes {what}exceed budget.{key} = {budget} bytes ({}) by {}",
+                    ByteCount(budget),
+                    size - budget
                 ),
             )
             .with_hint("see what takes the room with `cargo edgepack inspect`, or raise the budget")
@@ -180,10 +180,6 @@ mod tests {
         assert_eq!(check_budgets(10, Some(5), &policy), []);
         let over = check_budgets(11, Some(6), &policy);
         assert_eq!(over.len(), 2);
-        assert!(
-            over[0].message.contains("1 bytes more"),
-            "{}",
-            over[0].message
-        );
+        assert!(over[0].message.ends_with("by 1"), "{}", over[0].message);
     }
 }

@@ -4,12 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use edgepack::environment;
+use edgepack::error::Error;
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::Level;
 use edgepack::size::ByteCount;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 101 cargo failed.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 101 cargo failed,
+130 interrupted.
 Settings come from flags, then EDGEPACK_* variables, then [package.metadata.edgepack],
 then [workspace.metadata.edgepack]; docs/config.md lists them.";
 
@@ -59,13 +62,7 @@ pub struct Common {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// When to use colour.
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHEN",
-        value_enum,
-        env = "CARGO_TERM_COLOR"
-    )]
+    #[arg(long, global = true, value_name = "WHEN", value_enum)]
     pub color: Option<Color>,
 }
 
@@ -92,6 +89,7 @@ pub enum MessageFormat {
 
 /// `--message-format`, for the commands that report.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Reporting")]
 pub struct Reporting {
     /// What goes to stdout.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -100,23 +98,20 @@ pub struct Reporting {
 
 /// `--level` and what goes with it.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Shrinking")]
 pub struct Shrinking {
     /// How much effort goes into shrinking: off, fast, default or max.
-    #[arg(long, value_name = "LEVEL", env = "EDGEPACK_SHRINK_LEVEL")]
+    #[arg(long, value_name = "LEVEL")]
     pub level: Option<Level>,
     /// Keep this custom section, in place of the default list; `*` matches any
     /// run of characters; may be repeated.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "EDGEPACK_SHRINK_KEEP_SECTIONS",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub keep_section: Option<Vec<String>>,
 }
 
 /// What is allowed.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Checking")]
 pub struct Checking {
     /// Allow imports that match this pattern and no others; `*` matches any run
     /// of characters; may be repeated.
@@ -124,15 +119,14 @@ pub struct Checking {
         long = "allow-import",
         visible_alias = "allow-imports",
         value_name = "PATTERN",
-        env = "EDGEPACK_CHECK_ALLOW_IMPORTS",
         value_delimiter = ','
     )]
     pub allow_imports: Option<Vec<String>>,
     /// The largest size of the module, such as `1 MiB`.
-    #[arg(long, value_name = "SIZE", env = "EDGEPACK_BUDGET_RAW")]
+    #[arg(long, value_name = "SIZE")]
     pub budget_raw: Option<ByteCount>,
     /// The largest size of the module after gzip.
-    #[arg(long, value_name = "SIZE", env = "EDGEPACK_BUDGET_GZIP")]
+    #[arg(long, value_name = "SIZE")]
     pub budget_gzip: Option<ByteCount>,
 }
 
@@ -163,7 +157,7 @@ pub struct Build {
     #[command(flatten)]
     pub shrinking: Shrinking,
     /// Leave the bytes as they are: the same as `--level off`.
-    #[arg(long, conflicts_with = "level")]
+    #[arg(long, conflicts_with = "level", help_heading = "Shrinking")]
     pub no_shrink: bool,
     /// What is allowed.
     #[command(flatten)]
@@ -220,14 +214,14 @@ pub struct Compilation {
     #[arg(long)]
     pub no_default_features: bool,
     /// Build with this cargo profile [default: release].
-    #[arg(long, value_name = "PROFILE", env = "EDGEPACK_PROFILE")]
+    #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
     /// Build with the release profile, which is the default.
     #[arg(short, long, conflicts_with = "profile")]
     pub release: bool,
     /// Build for this target, such as wasm32-wasip1, wasm32-wasip2 or
     /// wasm32-unknown-unknown.
-    #[arg(long, value_name = "TRIPLE", env = "EDGEPACK_TARGET")]
+    #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
     /// The folder for all that is made.
     #[arg(long, value_name = "DIRECTORY")]
@@ -335,14 +329,26 @@ pub struct OptimizeWorker {
 }
 
 impl Build {
-    /// What is handed on to cargo.
-    pub fn cargo_flags(&self, common: &Common) -> CargoFlags {
+    /// What is handed on to cargo. Where nothing is compiled, the variables for
+    /// compiling do not count.
+    pub fn cargo_flags(&self, common: &Common) -> Result<CargoFlags, Error> {
+        let variable = |name| {
+            if self.file.is_some() {
+                Ok(None)
+            } else {
+                environment::text(name)
+            }
+        };
         let Build {
             selection,
             compilation,
             ..
         } = self;
-        CargoFlags {
+        let profile = match compilation.release {
+            true => Some("release".to_owned()),
+            false => compilation.profile.clone(),
+        };
+        Ok(CargoFlags {
             manifest_path: compilation.manifest_path.clone(),
             packages: selection.package.clone(),
             workspace: selection.workspace,
@@ -357,11 +363,14 @@ impl Build {
             features: compilation.features.clone(),
             all_features: compilation.all_features,
             no_default_features: compilation.no_default_features,
-            profile: compilation
-                .release
-                .then(|| "release".to_owned())
-                .or_else(|| compilation.profile.clone()),
-            target: compilation.target.clone(),
+            profile: match profile {
+                Some(profile) => Some(profile),
+                None => variable(environment::PROFILE)?,
+            },
+            target: match &compilation.target {
+                Some(target) => Some(target.clone()),
+                None => variable(environment::TARGET)?,
+            },
             target_dir: compilation.target_dir.clone(),
             locked: compilation.locked,
             offline: compilation.offline,
@@ -371,7 +380,7 @@ impl Build {
             verbose: common.verbose,
             jobs: compilation.jobs.clone(),
             extra: self.cargo_args.clone(),
-        }
+        })
     }
 
     /// Settings that come before the configuration.

@@ -18,7 +18,7 @@ use anstyle::{AnsiColor, Style};
 use edgepack::error::Error;
 use edgepack::finding::{Finding, Severity};
 use edgepack::inspect::Inspection;
-use edgepack::pipeline::{COMPILE, Event};
+use edgepack::pipeline::{COMPILE, Event, SHRINK};
 use edgepack::report::{PackageReport, Report};
 use edgepack::size::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,7 +45,12 @@ impl Printer {
         match color {
             Some(Color::Always) => anstream::ColorChoice::Always.write_global(),
             Some(Color::Never) => anstream::ColorChoice::Never.write_global(),
-            Some(Color::Auto) | None => {}
+            Some(Color::Auto) => {}
+            None => match std::env::var("CARGO_TERM_COLOR").as_deref() {
+                Ok("always") => anstream::ColorChoice::Always.write_global(),
+                Ok("never") => anstream::ColorChoice::Never.write_global(),
+                _ => {}
+            },
         }
         Printer {
             quiet,
@@ -137,43 +142,43 @@ impl Printer {
             .target
             .as_deref()
             .map_or_else(String::new, |t| format!(", {t}"));
+        let (style, failed) = if report.passed() {
+            (GREEN, "")
+        } else {
+            (RED, " failed")
+        };
         eprintln!(
-            "{GREEN}{} {}{GREEN:#} ({}{target})",
+            "{style}{} {}{failed}{style:#} ({}{target})",
             report.name, report.version, report.kind
         );
         for stage in &report.stages {
-            let size = match stage.name.as_str() {
+            let result = match stage.name.as_str() {
                 COMPILE => bytes(report.size.before),
-                "shrink" => format!(
-                    "{} → {} ({})",
+                SHRINK => format!(
+                    "{} → {} ({}){}",
                     bytes(report.size.before),
                     bytes(report.size.after),
-                    change(report.size.before, report.size.after)
+                    change(report.size.before, report.size.after),
+                    if stage.cached { ", cached" } else { "" },
                 ),
                 _ => String::new(),
             };
-            eprintln!("  {:<12}{:>10}  {size}", stage.name, seconds(stage.seconds));
+            row(
+                &stage.name,
+                &format!("{:>9}  {result}", seconds(stage.seconds)),
+            );
         }
-        eprintln!(
-            "  {:<12}{:>10}  {}",
-            "size",
-            bytes(report.size.after),
-            report
-                .size
-                .gzip
-                .map_or_else(String::new, |gzip| format!("gzip {}", bytes(gzip)))
-        );
+        let gzip = report
+            .size
+            .gzip
+            .map_or_else(String::new, |gzip| format!(", gzip {}", bytes(gzip)));
+        row("size", &format!("{} bytes{gzip}", report.size.after));
         if let Some(path) = &report.wasm {
-            eprintln!("  {DIM}{:<12}{DIM:#}{}", "wasm", shown(path));
+            row("wasm", &shown(path));
         }
         if let Some(oci) = &report.oci {
-            eprintln!(
-                "  {DIM}{:<12}{DIM:#}{} in {}",
-                "oci",
-                oci.tag,
-                shown(&oci.layout)
-            );
-            eprintln!("  {DIM}{:<12}{DIM:#}{}", "digest", oci.manifest_digest);
+            row("oci", &format!("{} in {}", oci.tag, shown(&oci.layout)));
+            row("digest", oci.manifest_digest.as_str());
         }
     }
 
@@ -186,17 +191,14 @@ impl Printer {
         if self.quiet {
             return;
         }
-        let failed = report
-            .findings
-            .iter()
-            .any(|f| f.severity == Severity::Error);
+        let failed = !report.passed();
         let (style, word) = if failed {
             (RED, "failed")
         } else {
             (GREEN, "ok")
         };
         eprintln!(
-            "{style}{word}{style:#} {} ({}, {}{}, {} imports, {} exports)",
+            "{style}{word}{style:#} {} ({}, {}{}, {}, {})",
             file.display(),
             report.kind,
             bytes(report.size.after),
@@ -204,8 +206,8 @@ impl Printer {
                 .size
                 .gzip
                 .map_or_else(String::new, |gzip| format!(", gzip {}", bytes(gzip))),
-            report.imports.len(),
-            report.exports.len(),
+            count(report.imports.len(), "import"),
+            count(report.exports.len(), "export"),
         );
         eprintln!("  {DIM}proposals{DIM:#}  {}", list(&report.features));
         if self.verbose {
@@ -235,7 +237,12 @@ impl Printer {
 
     /// The paths of what was made, on stdout.
     pub fn paths(&self, report: &Report) {
-        for path in report.packages.iter().filter_map(|p| p.wasm.as_deref()) {
+        for path in report
+            .packages
+            .iter()
+            .filter(|p| p.passed())
+            .filter_map(|p| p.wasm.as_deref())
+        {
             self.data(&path.display().to_string());
         }
     }
@@ -311,9 +318,9 @@ fn write_inspection(text: &mut String, file: &Path, found: &Inspection) -> std::
     for export in &found.exports {
         writeln!(
             text,
-            "  {} {DIM}{:?}{DIM:#}",
+            "  {} {DIM}{}{DIM:#}",
             export.name.escape_debug(),
-            export.kind
+            export.kind.name()
         )?;
     }
     writeln!(text, "{BOLD}producers{BOLD:#}")?;
@@ -343,6 +350,11 @@ fn write_inspection(text: &mut String, file: &Path, found: &Inspection) -> std::
     Ok(())
 }
 
+/// A line of the table.
+fn row(label: &str, value: &str) {
+    eprintln!("  {DIM}{label:<13}{DIM:#}{}", value.trim_end());
+}
+
 fn bytes(size: u64) -> String {
     ByteCount(size).to_string()
 }
@@ -361,6 +373,10 @@ fn change(before: u64, after: u64) -> String {
         return "±0 %".into();
     }
     format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn list(names: &[String]) -> String {

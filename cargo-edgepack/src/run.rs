@@ -9,13 +9,14 @@ use edgepack::build::{self, CargoConfig};
 use edgepack::cache::Cache;
 use edgepack::cancel::Cancel;
 use edgepack::config::Config;
+use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::inspect::{self, Inspection};
 use edgepack::output;
 use edgepack::pack::{Metadata, Timestamp};
 use edgepack::pipeline::{self, Context, Destination, Input};
-use edgepack::plan::{CargoFlags, Group, PackagePlan, Plan, Settings};
+use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
 use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::worker::{Limits, Worker};
@@ -110,7 +111,7 @@ impl App {
 
     fn run(&self, cli: &Cli) -> Result<u8, Error> {
         match &cli.command {
-            Command::Build(flags) => self.build(flags, &flags.cargo_flags(&cli.common)),
+            Command::Build(flags) => self.build(flags, &flags.cargo_flags(&cli.common)?),
             Command::Check(flags) => self.check(flags),
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
@@ -140,9 +141,10 @@ impl App {
 
     fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
         let epoch = source::source_date_epoch()?;
+        let overrides = flags.overrides().or(environment::overrides()?);
         let (destination, packages) = match &flags.file {
-            Some(file) => self.build_file(file, flags, cargo, epoch)?,
-            None => self.build_project(flags, cargo, epoch)?,
+            Some(file) => self.build_file(file, flags, cargo, &overrides, epoch)?,
+            None => self.build_project(cargo, &overrides, epoch)?,
         };
         let report = Report::new(packages);
         let json =
@@ -160,6 +162,7 @@ impl App {
         file: &Path,
         flags: &cli::Build,
         cargo: &CargoFlags,
+        overrides: &Overrides,
         epoch: Option<Timestamp>,
     ) -> Result<(Destination, Vec<PackageReport>), Error> {
         // A binary from elsewhere has no manifest, unless one is named for its settings.
@@ -174,6 +177,7 @@ impl App {
             None => Config::default(),
         };
         let destination = Destination::below(&file_target_dir(cargo)?);
+        output::remove_stale(&destination.report_path())?;
         let mut metadata = file_metadata(file);
         metadata.version.clone_from(&flags.as_version);
         if let Some(name) = &flags.name {
@@ -183,7 +187,7 @@ impl App {
             wasm: output::read_wasm(file)?,
             metadata,
             target: None,
-            settings: Settings::new(&config, &flags.overrides()),
+            settings: Settings::new(&config, overrides),
             created: epoch.unwrap_or_default(),
             stages: Vec::new(),
         };
@@ -195,8 +199,8 @@ impl App {
 
     fn build_project(
         &self,
-        flags: &cli::Build,
         cargo: &CargoFlags,
+        overrides: &Overrides,
         epoch: Option<Timestamp>,
     ) -> Result<(Destination, Vec<PackageReport>), Error> {
         let here = std::env::current_dir().map_err(Error::io("resolve", "."))?;
@@ -211,12 +215,7 @@ impl App {
         let project = project?;
         let sysroot = sysroot
             .map_err(|_| Error::Internal("failed to ask rustc for its sysroot".into()))??;
-        let plan = Plan::new(
-            &project,
-            cargo,
-            &flags.overrides(),
-            config.build_target().as_deref(),
-        )?;
+        let plan = Plan::new(&project, cargo, overrides, config.build_target().as_deref())?;
         for (name, why) in &plan.skipped {
             self.printer.note(&format!("`{name}` is left out: {why}"));
         }
@@ -228,6 +227,7 @@ impl App {
         let revision = commit.map(|c| c.revision);
 
         let destination = Destination::below(&project.target_dir);
+        output::remove_stale(&destination.report_path())?;
         let mut reports = Vec::new();
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
@@ -317,6 +317,7 @@ impl App {
                 let stage = StageReport {
                     name: pipeline::COMPILE.to_owned(),
                     seconds,
+                    cached: false,
                 };
                 inputs.push((*package, package.artifact_name(&made.target), wasm, stage));
             }
@@ -325,7 +326,11 @@ impl App {
     }
 
     fn check(&self, flags: &cli::Check) -> Result<u8, Error> {
-        let policy = Settings::new(&Config::default(), &flags.checking.overrides()).policy;
+        let policy = Settings::new(
+            &Config::default(),
+            &flags.checking.overrides().or(environment::overrides()?),
+        )
+        .policy;
         let json = flags.reporting.message_format == MessageFormat::Json;
         let mut reports = Vec::new();
         let mut unreadable = Vec::new();
@@ -358,11 +363,12 @@ impl App {
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
-        let overrides = edgepack::plan::Overrides {
+        let overrides = Overrides {
             level: flags.shrinking.level,
             keep_sections: flags.shrinking.keep_section.clone(),
-            ..Default::default()
+            ..Overrides::default()
         };
+        let overrides = overrides.or(environment::overrides()?);
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
         let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;

@@ -16,8 +16,9 @@ use super::Level;
 use super::worker::{EXIT_IO, EXIT_UNREADABLE};
 use crate::wasm::proposals::Proposals;
 
-/// Binaryen recurses over expressions; deeply nested code needs a deep stack.
-const STACK: usize = 1 << 30;
+/// Binaryen recurses over expressions; deeply nested code needs a deep stack. The
+/// first that the system grants is taken.
+const STACKS: [usize; 3] = [1 << 30, 64 << 20, 8 << 20];
 
 /// What the process that holds Binaryen is asked to do.
 #[derive(Clone, Debug)]
@@ -41,15 +42,25 @@ pub struct Job {
 #[must_use]
 pub fn run(job: Job) -> (u8, Option<String>) {
     limit(&job);
-    let worker = std::thread::Builder::new()
-        .stack_size(STACK)
-        .spawn(move || optimize(&job));
-    match worker.map(std::thread::JoinHandle::join) {
-        Ok(Ok(Ok(()))) => (0, None),
-        Ok(Ok(Err((code, message)))) => (code, Some(message)),
-        Ok(Err(_)) => (1, Some("the optimiser panicked".into())),
-        Err(error) => (EXIT_IO, Some(format!("failed to start a thread: {error}"))),
+    let job = std::sync::Arc::new(job);
+    let mut failure = String::new();
+    for stack in STACKS {
+        let job = std::sync::Arc::clone(&job);
+        match std::thread::Builder::new()
+            .stack_size(stack)
+            .spawn(move || optimize(&job))
+        {
+            Ok(worker) => {
+                return match worker.join() {
+                    Ok(Ok(())) => (0, None),
+                    Ok(Err((code, message))) => (code, Some(message)),
+                    Err(_) => (1, Some("the optimiser panicked".into())),
+                };
+            }
+            Err(error) => failure = format!("failed to start a thread: {error}"),
+        }
     }
+    (1, Some(failure))
 }
 
 fn optimize(job: &Job) -> Result<(), (u8, String)> {

@@ -36,6 +36,25 @@ pub enum ItemKind {
     Component,
 }
 
+impl ItemKind {
+    /// The name, as it stands in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ItemKind::Func => "func",
+            ItemKind::Table => "table",
+            ItemKind::Memory => "memory",
+            ItemKind::Global => "global",
+            ItemKind::Tag => "tag",
+            ItemKind::Module => "module",
+            ItemKind::Value => "value",
+            ItemKind::Type => "type",
+            ItemKind::Instance => "instance",
+            ItemKind::Component => "component",
+        }
+    }
+}
+
 /// One import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Import {

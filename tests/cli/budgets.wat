@@ -1,6 +1,6 @@
 ;; RUN: check % --budget-raw 8 --budget-gzip 9
 ;; EXIT: 4
 ;; STDERR: error[budget-raw]: case.wasm: 
-;; STDERR: bytes more than budget.raw = 8 bytes
+;; STDERR: exceed budget.raw = 8 bytes (8 B) by 
 ;; STDERR: error[budget-gzip]: case.wasm: 
 (module (func (export "f")))

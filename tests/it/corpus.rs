@@ -145,9 +145,9 @@ fn ripgrep_core() {
     };
     let (original, made) = (fs::read(original).unwrap(), fs::read(made).unwrap());
     for args in [
-        &["rg", "-n", "o[vw]", "-"][..],
-        &["rg", "--json", "-i", "THE (?P<word>\\w+)", "-"],
-        &["rg", "["],
+        &["-n", "o[vw]", "-"][..],
+        &["--column", "-o", "-i", "THE (?P<word>\\w+)", "-"],
+        &["["],
     ] {
         let engine = Engine::Wasmi;
         assert_eq!(

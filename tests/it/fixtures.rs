@@ -60,9 +60,6 @@ fn transform() {
         (&[], ""),
     ];
     for (args, stdin) in cases {
-        let args: Vec<&str> = std::iter::once("transform")
-            .chain(args.iter().copied())
-            .collect();
         for engine in Engine::ALL {
             let one = run_wasip1(engine, &before, args, stdin.as_bytes());
             let two = run_wasip1(engine, &after, args, stdin.as_bytes());
@@ -72,14 +69,7 @@ fn transform() {
     let grouped = run_wasip1(
         Engine::Wasmtime,
         &after,
-        &[
-            "transform",
-            "--where",
-            "status=200",
-            "--group-by",
-            "path",
-            "--count",
-        ],
+        &["--where", "status=200", "--group-by", "path", "--count"],
         ROWS.as_bytes(),
     );
     assert_eq!(
