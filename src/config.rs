@@ -226,13 +226,13 @@ mod tests {
 
     use super::*;
 
-    fn read(table: Value) -> Result<Config, Error> {
+    fn read(table: &Value) -> Result<Config, Error> {
         Config::from_metadata(&json!({ "edgepack": table }), Path::new("Cargo.toml"))
     }
 
     #[test]
     fn reads_every_documented_key() {
-        let config = read(json!({
+        let config = read(&json!({
             "target": "wasm32-wasip2", "profile": "release", "skip": false,
             "shrink": {"level": "default", "keep-sections": ["producers"]},
             "check": {"allow-imports": ["wasi:cli/*"]},
@@ -266,12 +266,12 @@ mod tests {
                 "check.allow-imports",
             ),
         ] {
-            let error = read(table).unwrap_err();
+            let error = read(&table).unwrap_err();
             assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
             assert_eq!(error.hint(), Some(format!("did you mean `{near}`?")));
             assert_eq!(error.exit_code(), crate::exit_code::USAGE);
         }
-        assert!(read(json!({"qqqq": 1})).unwrap_err().hint().is_some());
+        assert!(read(&json!({"qqqq": 1})).unwrap_err().hint().is_some());
     }
 
     #[test]
@@ -286,15 +286,16 @@ mod tests {
             (json!({"shrink": 3}), "shrink"),
             (json!("x"), ""),
         ] {
-            let error = read(table).unwrap_err().to_string();
+            let error = read(&table).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }
     }
 
     #[test]
     fn the_package_comes_before_the_workspace() {
-        let workspace = read(json!({"budget": {"raw": 1, "gzip": 2}, "profile": "small"})).unwrap();
-        let package = read(json!({"budget": {"raw": 3}})).unwrap();
+        let workspace =
+            read(&json!({"budget": {"raw": 1, "gzip": 2}, "profile": "small"})).unwrap();
+        let package = read(&json!({"budget": {"raw": 3}})).unwrap();
         let config = package.over(workspace);
         assert_eq!(
             (config.budget.raw, config.budget.gzip),

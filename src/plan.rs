@@ -18,6 +18,10 @@ use crate::validate::Policy;
 
 /// What is handed on to cargo, under cargo's own names.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "cargo has that many switches"
+)]
 pub struct CargoFlags {
     /// `--manifest-path`.
     pub manifest_path: Option<PathBuf>,

@@ -65,21 +65,16 @@ impl std::str::FromStr for Level {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, level)) = Self::ALL.iter().find(|(name, _)| *name == text) {
+            return Ok(*level);
+        }
         let names = Self::ALL.map(|(name, _)| name);
-        Self::ALL
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, level)| *level)
-            .ok_or_else(|| {
-                let mut message = format!(
-                    "unknown level `{text}`, expected one of {}",
-                    names.join(", ")
-                );
-                if let Some(near) = did_you_mean(text, names) {
-                    message += &format!("; did you mean `{near}`?");
-                }
-                message
-            })
+        let near = did_you_mean(text, names)
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        Err(format!(
+            "unknown level `{text}`, expected one of {}{near}",
+            names.join(", ")
+        ))
     }
 }
 
@@ -400,7 +395,7 @@ impl Run<'_> {
                 bare,
             ],
         );
-        if let Some(entry) = self.cache.get(&key).and_then(Entry::decode) {
+        if let Some(entry) = self.cache.get(&key).and_then(|bytes| Entry::decode(&bytes)) {
             self.cached += 1;
             return Ok(match entry {
                 Entry::Module(bytes) => Some(bytes),
@@ -521,7 +516,7 @@ impl Entry {
         out
     }
 
-    fn decode(bytes: Vec<u8>) -> Option<Self> {
+    fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first()? {
             (0, module) => Some(Entry::Module(module.to_vec())),
             (1, message) => Some(Entry::Unreadable(

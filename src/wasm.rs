@@ -265,6 +265,39 @@ pub fn append_section(out: &mut Vec<u8>, id: u8, data: &[u8]) {
     raw.encode(out);
 }
 
+/// What sections are called, by their id.
+const CORE_SECTIONS: [&str; 14] = [
+    "custom",
+    "type",
+    "import",
+    "function",
+    "table",
+    "memory",
+    "global",
+    "export",
+    "start",
+    "element",
+    "code",
+    "data",
+    "data count",
+    "tag",
+];
+const COMPONENT_SECTIONS: [&str; 13] = [
+    "custom",
+    "core module",
+    "core instance",
+    "core type",
+    "component",
+    "instance",
+    "alias",
+    "type",
+    "canonical function",
+    "start",
+    "import",
+    "export",
+    "value",
+];
+
 impl Section<'_> {
     /// What people call this section.
     #[must_use]
@@ -272,40 +305,9 @@ impl Section<'_> {
         if let Some(name) = self.name {
             return format!("custom `{}`", name.escape_debug());
         }
-        const CORE: [&str; 14] = [
-            "custom",
-            "type",
-            "import",
-            "function",
-            "table",
-            "memory",
-            "global",
-            "export",
-            "start",
-            "element",
-            "code",
-            "data",
-            "data count",
-            "tag",
-        ];
-        const COMPONENT: [&str; 13] = [
-            "custom",
-            "core module",
-            "core instance",
-            "core type",
-            "component",
-            "instance",
-            "alias",
-            "type",
-            "canonical function",
-            "start",
-            "import",
-            "export",
-            "value",
-        ];
         let names: &[&str] = match kind {
-            Kind::Core => &CORE,
-            Kind::Component => &COMPONENT,
+            Kind::Core => &CORE_SECTIONS,
+            Kind::Component => &COMPONENT_SECTIONS,
         };
         names.get(usize::from(self.id)).map_or_else(
             || format!("unknown id {}", self.id),

@@ -173,6 +173,10 @@ pub struct Build {
 /// Which packages and targets.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Package selection")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "cargo has that many switches"
+)]
 pub struct Selection {
     /// Build this package; may be repeated.
     #[arg(short, long, value_name = "SPEC")]
@@ -203,6 +207,10 @@ pub struct Selection {
 /// How cargo compiles.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Compilation")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "cargo has that many switches"
+)]
 pub struct Compilation {
     /// Features to turn on, separated by spaces or commas.
     #[arg(short = 'F', long, value_name = "FEATURES")]
@@ -344,9 +352,10 @@ impl Build {
             compilation,
             ..
         } = self;
-        let profile = match compilation.release {
-            true => Some("release".to_owned()),
-            false => compilation.profile.clone(),
+        let profile = if compilation.release {
+            Some("release".to_owned())
+        } else {
+            compilation.profile.clone()
         };
         Ok(CargoFlags {
             manifest_path: compilation.manifest_path.clone(),

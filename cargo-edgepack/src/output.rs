@@ -1,11 +1,7 @@
 //! The only place that prints.
 //!
 //! stdout carries data alone; what people read goes to stderr.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the only place that prints"
-)]
+#![expect(clippy::print_stderr, reason = "the only place that prints")]
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -256,7 +252,7 @@ impl Printer {
     }
 
     /// What `inspect` found, on stdout: it is the data that was asked for.
-    pub fn inspection(&self, file: &Path, found: &Inspection) {
+    pub fn inspection(file: &Path, found: &Inspection) {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = write_inspection(&mut text, file, found);

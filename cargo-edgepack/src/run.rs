@@ -56,12 +56,12 @@ pub fn main() -> u8 {
         return optimize(job);
     }
     let printer = Printer::new(cli.common.quiet, cli.common.verbose > 0, cli.common.color);
-    let outcome = App::new(printer).and_then(|app| {
+    let outcome = App::new(printer).map(|app| {
         let outcome = app.run(&cli);
         if let Err(error) = &outcome {
             app.printer.error(error);
         }
-        Ok(outcome.unwrap_or_else(|error| error.exit_code()))
+        outcome.unwrap_or_else(|error| error.exit_code())
     });
     outcome.unwrap_or_else(|error| {
         Printer::new(false, false, cli.common.color).error(&error);
@@ -271,7 +271,7 @@ impl App {
             let custom = Path::new(target).extension().is_some_and(|e| e == "json");
             if !std_is_built && !custom && !toolchain::has_target(sysroot, target) {
                 toolchain::install_target(target, sysroot, here, offline, |text| {
-                    self.printer.note(text)
+                    self.printer.note(text);
                 })?;
             }
         }
@@ -397,7 +397,7 @@ impl App {
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {
         match inspect::inspect(output::read_wasm(&flags.file)?) {
             Ok(found) if flags.json => self.printer.pretty_json(&found),
-            Ok(found) => self.printer.inspection(&flags.file, &found),
+            Ok(found) => Printer::inspection(&flags.file, &found),
             Err(rejected) => {
                 for finding in &rejected.findings {
                     self.printer

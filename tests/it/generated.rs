@@ -174,7 +174,7 @@ fn calls(module: &[u8]) -> Vec<(String, Vec<Value>)> {
                 types.extend(section.into_iter_err_on_gc_types().map(Result::unwrap));
             }
             Payload::FunctionSection(section) => {
-                functions.extend(section.into_iter().map(Result::unwrap))
+                functions.extend(section.into_iter().map(Result::unwrap));
             }
             Payload::ExportSection(section) => {
                 exports.extend(

@@ -1,4 +1,9 @@
 //! The integration tests: the tool as its users run it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise, and makes its own files"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
