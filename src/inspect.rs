@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::oci::Digest;
 use crate::size;
 use crate::validate::{Rejected, Validated, validate};
 use crate::wasm::interface::{Export, Import};
@@ -92,7 +91,7 @@ pub fn inspect(wasm: Wasm) -> Result<Inspection, Rejected> {
             raw: bytes.len() as u64,
             gzip: size::gzip_size(bytes),
         },
-        sha256: Digest::of(bytes).hex().to_owned(),
+        sha256: module.digest().hex().to_owned(),
         sections: list,
         capabilities: capabilities(&module),
         imports: interface.imports.clone(),

@@ -41,7 +41,7 @@ pub fn read_wasm(path: &Path) -> Result<Wasm, Error> {
             path.display()
         )));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0).saturating_add(1));
     // Enough to tell text from a binary; a short file ends before.
     (&mut file)
         .take(4096)

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::oci::{
-    Annotations, Artifact, Blob, Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_WASM,
+    Annotations, Artifact, Blob, Descriptor, Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_WASM,
     MEDIA_TYPE_WASM_CONFIG, Manifest, annotation,
 };
 use crate::validate::Validated;
@@ -88,7 +88,16 @@ struct ComponentInfo<'a> {
 /// Never: the types that are written hold nothing that JSON cannot.
 #[must_use]
 pub fn pack(module: &Validated, metadata: &Metadata, created: Timestamp) -> Artifact {
-    let mut layer = Blob::new(MEDIA_TYPE_WASM, module.wasm().bytes().to_vec());
+    let mut layer = Blob {
+        descriptor: Descriptor {
+            media_type: MEDIA_TYPE_WASM.to_owned(),
+            digest: module.digest().clone(),
+            size: module.wasm().bytes().len() as u64,
+            annotations: Annotations::new(),
+            artifact_type: None,
+        },
+        bytes: module.wasm().bytes().to_vec(),
+    };
     layer
         .descriptor
         .annotations

@@ -348,7 +348,7 @@ fn describe(
         target: identity.target,
         kind: module.wasm().kind(),
         wasm: path,
-        sha256: Digest::of(module.wasm().bytes()).hex().to_owned(),
+        sha256: module.digest().hex().to_owned(),
         size,
         imports: interface.imports.iter().map(|i| i.name.clone()).collect(),
         exports: interface.exports.iter().map(|e| e.name.clone()).collect(),

@@ -5,6 +5,7 @@
 //! and how large it may be. All findings are returned, not only the first.
 
 use crate::finding::{Code, Finding};
+use crate::oci::Digest;
 use crate::size::ByteCount;
 use crate::wasm::interface::{Interface, Patterns};
 use crate::wasm::proposals::{self, Invalid, Proposals};
@@ -14,6 +15,7 @@ use crate::wasm::{Kind, Wasm};
 #[derive(Clone, Debug)]
 pub struct Validated {
     wasm: Wasm,
+    digest: Digest,
     proposals: Proposals,
     interface: Interface,
 }
@@ -23,6 +25,12 @@ impl Validated {
     #[must_use]
     pub fn wasm(&self) -> &Wasm {
         &self.wasm
+    }
+
+    /// Its digest.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// The proposals that it takes to validate it.
@@ -59,10 +67,16 @@ pub struct Rejected {
 ///
 /// [`Rejected`], with a finding for each broken function, where it is not valid.
 pub fn validate(wasm: Wasm) -> Result<Validated, Rejected> {
-    match proposals::used_by(wasm.bytes(), wasm.kind()) {
+    // Validating goes over the sections on one processor first: hash beside it.
+    let (proposals, digest) = rayon::join(
+        || proposals::used_by(wasm.bytes(), wasm.kind()),
+        || Digest::of(wasm.bytes()),
+    );
+    match proposals {
         Ok(proposals) => match Interface::read(wasm.bytes()) {
             Ok(interface) => Ok(Validated {
                 wasm,
+                digest,
                 proposals,
                 interface,
             }),

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use wasmparser::{
-    FuncToValidate, FuncValidatorAllocations, FunctionBody, Parser, Payload, ValidPayload,
-    Validator, ValidatorResources, WasmFeatures,
+    CompositeInnerType, FuncToValidate, FuncValidatorAllocations, FunctionBody, Parser, Payload,
+    SubType, TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::Kind;
@@ -157,7 +157,37 @@ pub fn used_by(bytes: &[u8], kind: Kind) -> Result<Proposals, Invalid> {
         Kind::Core => BASE,
         Kind::Component => BASE | WasmFeatures::COMPONENT_MODEL,
     };
+    let start = start | needed_by_sections(bytes).unwrap_or(WasmFeatures::empty());
     validate_within(bytes, start, WasmFeatures::all()).map(Proposals)
+}
+
+/// Proposals that can be told from a few sections, and that most modules use: each
+/// that is known beforehand saves going over the sections once more. Whatever is
+/// missing here, the validator asks for.
+fn needed_by_sections(bytes: &[u8]) -> wasmparser::Result<WasmFeatures> {
+    let mut features = WasmFeatures::empty();
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::TypeSection(section) => {
+                for group in section {
+                    let several = |ty: &SubType| matches!(&ty.composite_type.inner, CompositeInnerType::Func(f) if f.results().len() > 1);
+                    if group?.types().any(several) {
+                        features |= WasmFeatures::MULTI_VALUE;
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    if matches!(import?.ty, TypeRef::Global(global) if global.mutable) {
+                        features |= WasmFeatures::MUTABLE_GLOBAL;
+                    }
+                }
+            }
+            Payload::DataCountSection { .. } => features |= WasmFeatures::BULK_MEMORY,
+            _ => {}
+        }
+    }
+    Ok(features)
 }
 
 /// Whether `bytes` validate with no proposal beyond `limit`.
