@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::finding::Severity;
 
+type Answer = fn(&[u8]) -> Result<Vec<u8>, OptimizeError>;
+
 /// Answers with what it was made with, and counts how often it was asked.
 struct Answers {
-    answer: fn(&[u8]) -> Result<Vec<u8>, OptimizeError>,
+    answer: Answer,
     asked: AtomicUsize,
 }
 
 impl Answers {
-    fn with(answer: fn(&[u8]) -> Result<Vec<u8>, OptimizeError>) -> Self {
+    fn with(answer: Answer) -> Self {
         Answers {
             answer,
             asked: AtomicUsize::new(0),
@@ -56,7 +58,7 @@ fn codes(shrunk: &Shrunk) -> Vec<Code> {
 
 #[test]
 fn whatever_goes_wrong_costs_the_optimisers_own_work_only() {
-    let cases: [(fn(&[u8]) -> Result<Vec<u8>, OptimizeError>, Option<Code>); 6] = [
+    let cases: [(Answer, Option<Code>); 6] = [
         (
             |_| Err(OptimizeError::Failed("signal 11".into())),
             Some(Code::OptimizerFailed),
@@ -111,7 +113,7 @@ fn an_optimiser_that_cannot_run_ends_the_command() {
 fn nothing_is_optimised_twice() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::at(folder.path().to_owned());
-    for answer in [(|m| Ok(m.to_vec())) as fn(&[u8]) -> _, |_| {
+    for answer in [(|m| Ok(m.to_vec())) as Answer, |_| {
         Err(OptimizeError::Unreadable("too new".into()))
     }] {
         let answers = Answers::with(answer);

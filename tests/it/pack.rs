@@ -158,10 +158,18 @@ fn panics_name_no_folder_of_this_machine() {
     place.write("app/src/main.rs", "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));\nfn main() { let a: Vec<u8> = std::env::args().map(|a| a.len() as u8).collect(); println!(\"{} {}\", made(&a, a[0] as usize), helper::at(&a, a[1] as usize)); }\n");
     place.write(
         "helper/Cargo.toml",
-        "[package]\nname = \"helper\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+        "[package]\nname = \"helper\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\ndistant = { path = \"../distant\" }\n",
     );
     place.write(
         "helper/src/lib.rs",
+        "pub fn at(x: &[u8], i: usize) -> u8 { x[i] + distant::at(x, i + 1) }\n",
+    );
+    place.write(
+        "distant/Cargo.toml",
+        "[package]\nname = \"distant\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+    );
+    place.write(
+        "distant/src/lib.rs",
         "pub fn at(x: &[u8], i: usize) -> u8 { x[i] }\n",
     );
     place
@@ -173,6 +181,10 @@ fn panics_name_no_folder_of_this_machine() {
     assert!(
         holds("/path/helper/src/lib.rs"),
         "the dependency outside the workspace keeps a name"
+    );
+    assert!(
+        holds("/path/distant/src/lib.rs"),
+        "and so does one that only that one needs"
     );
     assert!(holds("made.rs"));
 }

@@ -367,6 +367,75 @@ fn flags_come_before_variables_and_those_before_configuration() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_unset() {
+    let place = Place::new();
+    package(&place, "app", "app", "", Some(HELLO));
+    let mut command = place.command([
+        "build",
+        "--manifest-path",
+        "app/Cargo.toml",
+        "--no-shrink",
+        "--release",
+    ]);
+    for name in [
+        "EDGEPACK_TARGET",
+        "EDGEPACK_PROFILE",
+        "EDGEPACK_SHRINK_LEVEL",
+        "EDGEPACK_SHRINK_KEEP_SECTIONS",
+        "EDGEPACK_CHECK_ALLOW_IMPORTS",
+        "EDGEPACK_BUDGET_RAW",
+        "EDGEPACK_BUDGET_GZIP",
+    ] {
+        command.env(name, "");
+    }
+    run(&mut command).exits(0);
+    // A flag wins over a variable, and where nothing is compiled the target's is no matter.
+    let module = place.join("app/target/edgepack/app.wasm");
+    let mut command = place.command(["build", module.to_str().unwrap(), "--no-shrink"]);
+    run(command
+        .env("EDGEPACK_SHRINK_LEVEL", "max")
+        .env("EDGEPACK_TARGET", "wasm32-wasip2"))
+    .exits(0);
+    let mut command = place.command(["build", module.to_str().unwrap()]);
+    run(command.env("EDGEPACK_SHRINK_LEVEL", "mx"))
+        .exits(2)
+        .says("EDGEPACK_SHRINK_LEVEL: unknown level `mx`");
+}
+
+#[test]
+fn a_report_that_no_longer_holds_is_removed() {
+    let place = Place::new();
+    package(&place, "app", "app", "", Some(HELLO));
+    let args = ["build", "--manifest-path", "app/Cargo.toml"];
+    place.run(args).exits(0);
+    let report = place.join("app/target/edgepack/report.json");
+    assert!(report.is_file());
+    place.write("app/src/main.rs", "fn main() { nonsense }\n");
+    place.run(args).exits(101);
+    assert!(!report.exists());
+    assert!(
+        place.join("app/target/edgepack/app.wasm").is_file(),
+        "what was built before is kept"
+    );
+}
+
+#[test]
+fn a_binary_that_is_not_there() {
+    let place = Place::new();
+    package(&place, "app", "app", "", Some(HELLO));
+    let args = |flag| ["build", "--manifest-path", "app/Cargo.toml", flag];
+    place
+        .run(args("--bin=ap"))
+        .exits(2)
+        .says("there is no binary `ap`")
+        .says("did you mean `app`?");
+    place
+        .run(args("--example=x"))
+        .exits(2)
+        .says("there is no example `x`");
+}
+
+#[test]
 fn locked_and_offline_reach_cargo() {
     let place = Place::new();
     let folder = place.fixture("transform");
