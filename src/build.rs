@@ -42,9 +42,7 @@ impl CargoConfig {
         let folder = std::env::current_dir().map_err(Error::io("resolve", "."))?;
         cargo_config2::Config::load_with_cwd(folder)
             .map(CargoConfig)
-            .map_err(|e| Error::Cargo {
-                message: format!("its configuration cannot be read: {}", chain(&e)),
-            })
+            .map_err(|e| Error::cargo(format!("its configuration cannot be read: {}", chain(&e))))
     }
 
     /// `build.target`, where it names one.
@@ -73,9 +71,10 @@ impl CargoConfig {
     /// The user's flags for a target, ours in front, in the form of
     /// `CARGO_ENCODED_RUSTFLAGS`.
     fn encoded_rustflags(&self, target: &str, ours: Vec<String>) -> Result<String, Error> {
-        let users = self.0.rustflags(target).map_err(|e| Error::Cargo {
-            message: format!("its rustflags cannot be read: {}", chain(&e)),
-        })?;
+        let users = self
+            .0
+            .rustflags(target)
+            .map_err(|e| Error::cargo(format!("its rustflags cannot be read: {}", chain(&e))))?;
         let mut flags = ours;
         flags.extend(users.into_iter().flat_map(|f| f.flags));
         Ok(flags.join("\x1f"))
@@ -139,9 +138,15 @@ pub fn compile(
     );
 
     let mut compiled = Vec::new();
+    let mut in_code = false;
     let status = crate::tool::stream(&mut command, cancel, |line| {
-        let Ok(Message::CompilerArtifact(artifact)) = serde_json::from_str(line) else {
-            return;
+        let artifact = match serde_json::from_str(line) {
+            Ok(Message::CompilerArtifact(artifact)) => artifact,
+            Ok(Message::BuildFinished(end)) => {
+                in_code = !end.success;
+                return;
+            }
+            _ => return,
         };
         let ours = packages.iter().any(|p| p.id == artifact.package_id)
             && flags.targets.select(&artifact.target);
@@ -161,6 +166,8 @@ pub fn compile(
     if !status.success() {
         return Err(Error::Cargo {
             message: format!("`cargo build` for {} ended with {status}", group.target),
+            hint: None,
+            in_code,
         });
     }
     compiled.sort_by(|a, b| a.path.cmp(&b.path));

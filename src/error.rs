@@ -63,6 +63,11 @@ pub enum Error {
     Cargo {
         /// Which command, and with which status.
         message: String,
+        /// What to do, where it is not in cargo's own words.
+        hint: Option<String>,
+        /// Whether it was the code that did not compile, and not the project that
+        /// cargo could not load.
+        in_code: bool,
     },
     /// A compile target is missing.
     #[error("the target `{target}` is not installed: {message}")]
@@ -112,14 +117,15 @@ impl Error {
             Error::Usage { hint, .. }
             | Error::Config { hint, .. }
             | Error::NoOutput { hint, .. }
+            | Error::Cargo { hint, .. }
             | Error::Tool { hint, .. } => hint.clone(),
             Error::NotWasm { reason, .. } => reason.hint(),
-            Error::Io { source, .. } => io_hint(source),
-            Error::TargetMissing { target, .. } => Some(format!("run: rustup target add {target}")),
+            Error::Io { action, source, .. } => io_hint(action, source),
+            Error::TargetMissing { target, .. } => Some(target_hint(target)),
             Error::Internal(_) => {
                 Some("please report this, with the input if you can share it".into())
             }
-            Error::Cargo { .. } | Error::Interrupted => None,
+            Error::Interrupted => None,
         }
     }
 
@@ -128,6 +134,15 @@ impl Error {
         Error::Usage {
             message: message.into(),
             hint: None,
+        }
+    }
+
+    /// Cargo's own failure, which it has explained.
+    pub fn cargo(message: impl Into<String>) -> Self {
+        Error::Cargo {
+            message: message.into(),
+            hint: None,
+            in_code: false,
         }
     }
 
@@ -142,10 +157,22 @@ impl Error {
     }
 }
 
-fn io_hint(error: &std::io::Error) -> Option<String> {
+fn target_hint(target: &str) -> String {
+    let near = did_you_mean(target, WASM_TARGETS.iter().copied())
+        .filter(|_| !WASM_TARGETS.contains(&target));
+    match near {
+        Some(near) => format!("did you mean `{near}`? If not, run: rustup target add {target}"),
+        None => format!("run: rustup target add {target}"),
+    }
+}
+
+fn io_hint(action: &str, error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
     Some(
         match error.kind() {
+            _ if action == TEMPORARY => "set TMPDIR to a folder that exists and can be written to",
+            PermissionDenied if action == "read" => "check the permissions of the file",
+            NotFound if action == "write" => "make the folder first, or check the path",
             NotFound => "check the path; it is relative to the current folder",
             PermissionDenied | ReadOnlyFilesystem => {
                 "choose a folder that you may write to, for example with --target-dir"
@@ -156,6 +183,19 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
         .into(),
     )
 }
+
+/// Targets that Rust has for Wasm.
+pub const WASM_TARGETS: &[&str] = &[
+    "wasm32-wasip1",
+    "wasm32-wasip2",
+    "wasm32-unknown-unknown",
+    "wasm32-wasip1-threads",
+    "wasm32v1-none",
+    "wasm64-unknown-unknown",
+];
+
+/// What [`Error::Io`] says was tried where a temporary folder could not be made.
+pub const TEMPORARY: &str = "make a temporary folder in";
 
 /// What `candidates` hold that looks like `unknown`: "did you mean".
 #[must_use]

@@ -40,6 +40,8 @@ pub enum Code {
     OptimizerFailed,
     /// What the optimiser wrote was not valid within the input's proposals and was dropped.
     OptimizerRejected,
+    /// The module traps when it is instantiated; it was stripped only.
+    TrapsAtInstantiation,
     /// Custom sections were dropped that are neither names nor debug information.
     SectionsDropped,
     /// A signature inside the module ends with the first byte that changes; it was dropped.
@@ -48,7 +50,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 9] = [
+    pub const ALL: [Code; 10] = [
         Code::InvalidWasm,
         Code::ImportNotAllowed,
         Code::BudgetRaw,
@@ -56,6 +58,7 @@ impl Code {
         Code::OptimizerUnreadable,
         Code::OptimizerFailed,
         Code::OptimizerRejected,
+        Code::TrapsAtInstantiation,
         Code::SectionsDropped,
         Code::SignatureDropped,
     ];
@@ -71,6 +74,7 @@ impl Code {
             Code::OptimizerUnreadable => "optimizer-unreadable",
             Code::OptimizerFailed => "optimizer-failed",
             Code::OptimizerRejected => "optimizer-rejected",
+            Code::TrapsAtInstantiation => "traps-at-instantiation",
             Code::SectionsDropped => "sections-dropped",
             Code::SignatureDropped => "signature-dropped",
         }
@@ -86,6 +90,7 @@ impl Code {
             Code::OptimizerUnreadable
             | Code::OptimizerFailed
             | Code::OptimizerRejected
+            | Code::TrapsAtInstantiation
             | Code::SignatureDropped => Severity::Warning,
             Code::SectionsDropped => Severity::Note,
         }

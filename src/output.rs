@@ -54,33 +54,66 @@ pub fn read_wasm(path: &Path) -> Result<Wasm, Error> {
     Wasm::new(bytes).map_err(not_wasm)
 }
 
-/// Writes a file under a temporary name beside it and renames it. Where the file
-/// already holds these bytes it is left alone. Missing folders are made.
+/// Writes a file under a temporary name beside it and renames it. A file that
+/// already holds these bytes is left alone; one that is replaced keeps its mode; a
+/// link keeps pointing where it did. Something that is no file (a device, a pipe)
+/// is written to as it is. Missing folders are an error: see [`write_into_new`].
 ///
 /// # Errors
 ///
 /// [`Error::Io`]; the file is then what it was before.
 pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    if std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == contents.len() as u64)
-        && std::fs::read(path).is_ok_and(|old| old == contents)
-    {
-        return Ok(());
+    let to_error = || Error::io("write", path);
+    // Through a link to what it names, so that renaming does not replace the link.
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let old = std::fs::metadata(&target).ok();
+    match &old {
+        Some(meta) if !meta.is_file() && !meta.is_dir() => {
+            let mut special = std::fs::File::options()
+                .write(true)
+                .open(&target)
+                .map_err(to_error())?;
+            return special.write_all(contents).map_err(to_error());
+        }
+        Some(meta)
+            if meta.is_file()
+                && meta.len() == contents.len() as u64
+                && std::fs::read(&target).is_ok_and(|old| old == contents) =>
+        {
+            return Ok(());
+        }
+        _ => {}
     }
-    let folder = match path.parent() {
+    let folder = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let to_error = || Error::io("write", path);
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".edgepack-").suffix(".tmp");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut file = builder.tempfile_in(folder).map_err(to_error())?;
+    if let Some(meta) = old.filter(std::fs::Metadata::is_file) {
+        file.as_file()
+            .set_permissions(meta.permissions())
+            .map_err(to_error())?;
+    }
     file.write_all(contents).map_err(to_error())?;
     file.flush().map_err(to_error())?;
-    file.persist(path).map_err(|e| to_error()(e.error))?;
+    file.persist(&target).map_err(|e| to_error()(e.error))?;
     Ok(())
+}
+
+/// The same, for a file in a folder of ours, which is made where it is missing.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn write_into_new(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    write(path, contents)
 }
 
 /// Removes what an earlier run wrote and this one is about to contradict. A file

@@ -164,7 +164,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
 
     // Written even where a budget is exceeded: what is too large has to be looked at.
     let path = to.module_path(&metadata.name);
-    output::write(&path, module.wasm().bytes())?;
+    output::write_into_new(&path, module.wasm().bytes())?;
     let failed = findings.iter().any(|f| f.severity == Severity::Error);
     let oci = if failed {
         None

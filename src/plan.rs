@@ -9,7 +9,7 @@ use cargo_metadata::{Package, PackageId, Target, TargetKind};
 use wildmatch::WildMatch;
 
 use crate::config::Config;
-use crate::error::{Error, did_you_mean};
+use crate::error::{Error, WASM_TARGETS, did_you_mean};
 use crate::pack::Metadata;
 use crate::project::Project;
 use crate::shrink::{self, Level};
@@ -112,6 +112,52 @@ impl TargetFlags {
 }
 
 impl CargoFlags {
+    /// Refuses words behind `--` that decide what is built or what cargo prints:
+    /// they have flags of their own, which the plan has to know.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`].
+    pub fn check_extra(&self) -> Result<(), Error> {
+        const OURS: &[&str] = &[
+            "--target",
+            "--package",
+            "-p",
+            "--profile",
+            "--release",
+            "-r",
+            "--message-format",
+            "--target-dir",
+            "--manifest-path",
+            "--workspace",
+            "--all",
+            "--exclude",
+            "--bin",
+            "--bins",
+            "--lib",
+            "--example",
+            "--examples",
+            "--tests",
+            "--benches",
+            "--all-targets",
+            "--artifact-dir",
+        ];
+        for word in &self.extra {
+            let word = word.to_string_lossy();
+            let flag = word.split('=').next().unwrap_or_default();
+            let short = word.starts_with("-p") && !word.starts_with("--");
+            if OURS.contains(&flag) || short {
+                return Err(Error::Usage {
+                    message: format!("`{word}` cannot stand behind `--`"),
+                    hint: Some(format!(
+                        "write it before `--`: `{flag}` decides what is built and packed"
+                    )),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// `--locked`, `--offline` and `--frozen`, as far as they are set.
     #[must_use]
     pub fn lock_args(&self) -> Vec<&'static str> {
@@ -228,6 +274,9 @@ pub struct Group {
     pub target: String,
     /// The cargo profile.
     pub profile: String,
+    /// The name of a package that may turn out to be no Wasm: it is built by
+    /// itself, and left out should it not compile.
+    pub doubtful: Option<String>,
 }
 
 /// What `build` is going to do.
@@ -259,7 +308,12 @@ impl Plan {
             packages: Vec::new(),
             skipped: Vec::new(),
         };
-        for (package, named) in selected(project, flags)? {
+        let chosen = selected(project, flags)?;
+        // Where some packages are set up for this tool, one that is not may well be
+        // meant for another machine.
+        let has_table = |p: &Package| p.metadata.get(crate::config::TABLE).is_some();
+        let some_are_set_up = chosen.iter().any(|(p, _)| has_table(p));
+        for (package, named) in chosen {
             let config = project.config_of(package)?;
             if config.skip == Some(true) && !named {
                 plan.skipped.push((package.name.to_string(), "skip = true"));
@@ -289,6 +343,8 @@ impl Plan {
             let group = Group {
                 target: built.target.clone(),
                 profile: built.profile.clone(),
+                doubtful: (some_are_set_up && !named && !has_table(package))
+                    .then(|| package.name.to_string()),
             };
             plan.groups
                 .entry(group)
@@ -452,13 +508,6 @@ fn default_target(package: &Package, targets: &[&Target]) -> &'static str {
 }
 
 fn check_target(target: &str) -> Result<(), Error> {
-    const KNOWN: &[&str] = &[
-        "wasm32-wasip1",
-        "wasm32-wasip2",
-        "wasm32-unknown-unknown",
-        "wasm32-wasip1-threads",
-        "wasm32v1-none",
-    ];
     let custom = std::path::Path::new(target)
         .extension()
         .is_some_and(|e| e == "json");
@@ -467,9 +516,9 @@ fn check_target(target: &str) -> Result<(), Error> {
     }
     Err(Error::Usage {
         message: format!("`{target}` is no Wasm target"),
-        hint: Some(match did_you_mean(target, KNOWN.iter().copied()) {
+        hint: Some(match did_you_mean(target, WASM_TARGETS.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("use one of {}", KNOWN[..3].join(", ")),
+            None => format!("use one of {}", WASM_TARGETS[..3].join(", ")),
         }),
     })
 }

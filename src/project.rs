@@ -100,9 +100,9 @@ fn cargo_metadata(
         }
     })?;
     if !status.success() {
-        return Err(Error::Cargo {
-            message: format!("`cargo metadata` ended with {status}"),
-        });
+        return Err(Error::cargo(format!(
+            "`cargo metadata` ended with {status}"
+        )));
     }
     serde_json::from_str(&json)
         .map_err(|e| Error::Internal(format!("failed to read what `cargo metadata` printed: {e}")))

@@ -49,8 +49,19 @@ impl Report {
     }
 }
 
+/// Every field is written, null or not.
+fn require_all(schema: &mut schemars::Schema) {
+    let names: Vec<serde_json::Value> = schema
+        .get("properties")
+        .and_then(serde_json::Value::as_object)
+        .map(|p| p.keys().map(|k| k.clone().into()).collect())
+        .unwrap_or_default();
+    schema.insert("required".to_owned(), names.into());
+}
+
 /// What became of one module or component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = require_all)]
 pub struct PackageReport {
     /// The name: the package's, or the target's where a package has several.
     pub name: String,

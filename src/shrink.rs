@@ -16,6 +16,7 @@ use crate::finding::{Code, Finding};
 use crate::wasm::interface::Patterns;
 use crate::wasm::metadata::SIGNATURE_SECTION;
 use crate::wasm::proposals::{self, Proposals};
+use crate::wasm::segments;
 use crate::wasm::{
     COMPONENT_COMPONENT_SECTION, COMPONENT_CORE_MODULE_SECTION, CUSTOM_SECTION, DATA_COUNT_SECTION,
     Edit, Kind, Section, Wasm, append_section, rewrite, sections,
@@ -360,6 +361,16 @@ impl Run<'_> {
                 Edit::Keep
             })
         })?;
+        if let Some(why) = segments::out_of_bounds(&bare)? {
+            self.findings.push(
+                Finding::new(
+                    Code::TrapsAtInstantiation,
+                    format!("the module traps when it is instantiated: {why}; it was stripped only"),
+                )
+                .with_hint("unless a host gives it more than it asks for, it never runs: check how it was linked"),
+            );
+            return Ok(stripped);
+        }
         let proposals = match proposals::used_by(&bare, Kind::Core) {
             Ok(proposals) => proposals,
             Err(invalid) => {
@@ -413,6 +424,16 @@ impl Run<'_> {
                         .problems
                         .first()
                         .map_or_else(String::new, ToString::to_string);
+                    if invalid
+                        .problems
+                        .iter()
+                        .all(|p| p.missing_wasm_feature().is_some())
+                    {
+                        self.unreadable(&format!(
+                            "it cannot keep to the module's own proposals: {problem}"
+                        ));
+                        return Ok(None);
+                    }
                     self.findings.push(
                         Finding::new(
                             Code::OptimizerRejected,

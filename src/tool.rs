@@ -84,6 +84,10 @@ pub fn stream(
         status
     });
     cancel.check()?;
+    // The terminal's Ctrl-C may reach the program before it reaches us.
+    if status.as_ref().is_ok_and(|status| was_interrupted(*status)) {
+        return Err(Error::Interrupted);
+    }
     status.map_err(|e| Error::Tool {
         program,
         message: e.to_string(),
@@ -116,6 +120,20 @@ fn interrupt(id: u32) {
     if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::INT);
     }
+}
+
+#[cfg(unix)]
+fn was_interrupted(status: ExitStatus) -> bool {
+    use rustix::process::Signal;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    [Signal::INT, Signal::TERM, Signal::HUP]
+        .iter()
+        .any(|s| signal == Some(s.as_raw()))
+}
+
+#[cfg(not(unix))]
+fn was_interrupted(_: ExitStatus) -> bool {
+    false
 }
 
 #[cfg(not(unix))]

@@ -20,6 +20,7 @@ pub mod capability;
 pub mod interface;
 pub mod metadata;
 pub mod proposals;
+pub mod segments;
 
 /// Section id of a custom section, in modules and in components.
 pub const CUSTOM_SECTION: u8 = 0;

@@ -134,18 +134,13 @@ pub struct Checking {
 #[derive(Debug, Args)]
 pub struct Build {
     /// A .wasm file to take in place of a Rust project.
-    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target"])]
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "cargo_args"])]
     pub file: Option<PathBuf>,
     /// The artifact's name, where FILE is given [default: the file's name].
     #[arg(long, value_name = "NAME", requires = "file", value_parser = artifact_name)]
     pub name: Option<String>,
     /// The artifact's version, where FILE is given.
-    #[arg(
-        long,
-        value_name = "VERSION",
-        requires = "file",
-        default_value = "0.0.0"
-    )]
+    #[arg(long, value_name = "VERSION", requires = "file", default_value = "0.0.0", value_parser = artifact_version)]
     pub as_version: String,
     /// What to build.
     #[command(flatten)]
@@ -270,7 +265,7 @@ pub struct Check {
 pub struct Shrink {
     /// A module or component.
     pub file: PathBuf,
-    /// Where the result goes; may be FILE itself.
+    /// Where the result goes; may be FILE itself; `-` stands for stdout.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// How to shrink.
@@ -425,6 +420,19 @@ impl Color {
             Color::Always => "always",
             Color::Never => "never",
         }
+    }
+}
+
+/// Versions become tags, with `_` for `+`.
+fn artifact_version(text: &str) -> Result<String, String> {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+'));
+    if plain && text.len() <= 100 {
+        Ok(text.to_owned())
+    } else {
+        Err("a version is something like 1.2.3: letters, digits, `.`, `_`, `-` and `+`".into())
     }
 }
 

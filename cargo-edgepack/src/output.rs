@@ -1,7 +1,6 @@
 //! The only place that prints.
 //!
 //! stdout carries data alone; what people read goes to stderr.
-#![expect(clippy::print_stderr, reason = "the only place that prints")]
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -9,7 +8,6 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anstream::{eprint, eprintln};
 use anstyle::{AnsiColor, Style};
 use edgepack::error::Error;
 use edgepack::finding::{Finding, Severity};
@@ -20,6 +18,13 @@ use edgepack::size::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Color;
+
+/// A line on stderr. Where nobody can read it any more, the work goes on.
+macro_rules! say {
+    ($($arg:tt)*) => {
+        let _ = writeln!(anstream::stderr(), $($arg)*);
+    };
+}
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -63,9 +68,9 @@ impl Printer {
     /// An error that ends the run, with its hint.
     pub fn error(&self, error: &Error) {
         self.clear();
-        eprintln!("{RED}error{RED:#}{BOLD}:{BOLD:#} {error}");
+        say!("{RED}error{RED:#}{BOLD}:{BOLD:#} {error}");
         if let Some(hint) = error.hint() {
-            eprintln!("{CYAN}hint{CYAN:#}: {hint}");
+            say!("{CYAN}hint{CYAN:#}: {hint}");
         }
     }
 
@@ -73,8 +78,14 @@ impl Printer {
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.clear();
-            eprintln!("{CYAN}note{CYAN:#}: {text}");
+            say!("{CYAN}note{CYAN:#}: {text}");
         }
+    }
+
+    /// Something that was left undone.
+    pub fn warning(&self, text: &str) {
+        self.clear();
+        say!("{YELLOW}warning{YELLOW:#}: {text}");
     }
 
     /// What the pipeline is at, where somebody is watching.
@@ -116,12 +127,12 @@ impl Printer {
         };
         self.clear();
         let code = finding.code.name();
-        eprintln!(
+        say!(
             "{style}{word}[{code}]{style:#}: {package}: {}",
             finding.message
         );
         if let Some(hint) = &finding.hint {
-            eprintln!("  {CYAN}hint{CYAN:#}: {hint}");
+            say!("  {CYAN}hint{CYAN:#}: {hint}");
         }
     }
 
@@ -143,9 +154,11 @@ impl Printer {
         } else {
             (RED, " failed")
         };
-        eprintln!(
+        say!(
             "{style}{} {}{failed}{style:#} ({}{target})",
-            report.name, report.version, report.kind
+            report.name,
+            report.version,
+            report.kind
         );
         for stage in &report.stages {
             let result = match stage.name.as_str() {
@@ -193,7 +206,7 @@ impl Printer {
         } else {
             (GREEN, "ok")
         };
-        eprintln!(
+        say!(
             "{style}{word}{style:#} {} ({}, {}{}, {}, {})",
             file.display(),
             report.kind,
@@ -205,67 +218,72 @@ impl Printer {
             count(report.imports.len(), "import"),
             count(report.exports.len(), "export"),
         );
-        eprintln!("  {DIM}proposals{DIM:#}  {}", list(&report.features));
+        say!("  {DIM}proposals{DIM:#}  {}", list(&report.features));
         if self.verbose {
             for import in &report.imports {
-                eprintln!("  {DIM}import{DIM:#}     {}", import.escape_debug());
+                say!("  {DIM}import{DIM:#}     {}", import.escape_debug());
             }
             for export in &report.exports {
-                eprintln!("  {DIM}export{DIM:#}     {}", export.escape_debug());
+                say!("  {DIM}export{DIM:#}     {}", export.escape_debug());
             }
         }
     }
 
-    /// The report as JSON, on stdout.
-    pub fn json<T: serde::Serialize>(&self, value: &T) {
-        self.clear();
-        if let Ok(json) = serde_json::to_string(value) {
-            self.data(&json);
-        }
+    /// A value as JSON in one line, on stdout.
+    pub fn json<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
+        let json = serde_json::to_string(value).map_err(|e| Error::Internal(e.to_string()))?;
+        self.data(format!("{json}\n").as_bytes())
     }
 
-    /// Indented JSON, on stdout.
-    pub fn pretty_json<T: serde::Serialize>(&self, value: &T) {
-        if let Ok(json) = serde_json::to_string_pretty(value) {
-            self.data(&json);
-        }
+    /// A value as indented JSON, on stdout.
+    pub fn pretty_json<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
+        let json =
+            serde_json::to_string_pretty(value).map_err(|e| Error::Internal(e.to_string()))?;
+        self.data(format!("{json}\n").as_bytes())
     }
 
     /// The paths of what was made, on stdout.
-    pub fn paths(&self, report: &Report) {
-        for path in report
-            .packages
-            .iter()
-            .filter(|p| p.passed())
-            .filter_map(|p| p.wasm.as_deref())
-        {
-            self.data(&path.display().to_string());
+    pub fn paths(&self, report: &Report) -> Result<(), Error> {
+        let passed = report.packages.iter().filter(|p| p.passed());
+        let lines: String =
+            passed
+                .filter_map(|p| p.wasm.as_deref())
+                .fold(String::new(), |mut lines, path| {
+                    let _ = writeln!(lines, "{}", path.display());
+                    lines
+                });
+        self.data(lines.as_bytes())
+    }
+
+    /// Data, on stdout. A reader that has had enough is no error; a full disk is.
+    pub fn data(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.clear();
+        let mut out = std::io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io("write to", "stdout")(e))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// A line for stdout. A reader that has gone away is no error.
-    fn data(&self, line: &str) {
-        self.clear();
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{line}");
-        let _ = out.flush();
-    }
-
     /// What `inspect` found, on stdout: it is the data that was asked for.
-    pub fn inspection(file: &Path, found: &Inspection) {
+    pub fn inspection(&self, file: &Path, found: &Inspection) -> Result<(), Error> {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = write_inspection(&mut text, file, found);
-        let mut out = anstream::stdout().lock();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+        let choice = anstream::AutoStream::choice(&std::io::stdout());
+        if choice == anstream::ColorChoice::Never {
+            text = anstream::adapter::strip_str(&text).to_string();
+        }
+        self.data(text.as_bytes())
     }
 
     /// Errors that clap words itself.
     pub fn usage(error: &clap::Error) {
         let text = error.render();
         if error.use_stderr() {
-            eprint!("{}", text.ansi());
+            let _ = write!(anstream::stderr(), "{}", text.ansi());
         } else {
             let _ = write!(anstream::stdout(), "{}", text.ansi());
         }
@@ -273,7 +291,7 @@ impl Printer {
 
     /// A line for the process that started us.
     pub fn worker(line: &str) {
-        std::eprintln!("{line}");
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 
@@ -348,7 +366,7 @@ fn write_inspection(text: &mut String, file: &Path, found: &Inspection) -> std::
 
 /// A line of the table.
 fn row(label: &str, value: &str) {
-    eprintln!("  {DIM}{label:<13}{DIM:#}{}", value.trim_end());
+    say!("  {DIM}{label:<13}{DIM:#}{}", value.trim_end());
 }
 
 fn bytes(size: u64) -> String {
@@ -365,8 +383,8 @@ fn seconds(seconds: f64) -> String {
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
 fn change(before: u64, after: u64) -> String {
-    if before == 0 {
-        return "±0 %".into();
+    if before == after || before == 0 {
+        return "unchanged".into();
     }
     format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
 }

@@ -117,9 +117,9 @@ impl App {
             Command::Inspect(flags) => self.inspect(flags),
             Command::Schema(flags) => {
                 match flags.of {
-                    SchemaOf::Report => self.printer.pretty_json(&Report::schema()),
-                    SchemaOf::Config => self.printer.pretty_json(&Config::schema()),
-                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema()),
+                    SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
+                    SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
+                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
                 }
                 Ok(exit_code::OK)
             }
@@ -149,10 +149,10 @@ impl App {
         let report = Report::new(packages);
         let json =
             serde_json::to_vec_pretty(&report).map_err(|e| Error::Internal(e.to_string()))?;
-        output::write(&destination.report_path(), &json)?;
+        output::write_into_new(&destination.report_path(), &json)?;
         match flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&report),
-            MessageFormat::Human => self.printer.paths(&report),
+            MessageFormat::Json => self.printer.json(&report)?,
+            MessageFormat::Human => self.printer.paths(&report)?,
         }
         Ok(report.exit_code())
     }
@@ -182,6 +182,14 @@ impl App {
         metadata.version.clone_from(&flags.as_version);
         if let Some(name) = &flags.name {
             metadata.name.clone_from(name);
+        } else if file
+            .file_stem()
+            .is_none_or(|stem| stem != metadata.name.as_str())
+        {
+            self.printer.note(&format!(
+                "the artifact is called `{}`: choose another name with --name",
+                metadata.name
+            ));
         }
         let input = Input {
             wasm: output::read_wasm(file)?,
@@ -203,6 +211,7 @@ impl App {
         overrides: &Overrides,
         epoch: Option<Timestamp>,
     ) -> Result<(Destination, Vec<PackageReport>), Error> {
+        cargo.check_extra()?;
         let here = std::env::current_dir().map_err(Error::io("resolve", "."))?;
         let config = CargoConfig::load()?;
         // Two programs that do not wait for each other.
@@ -219,6 +228,13 @@ impl App {
         for (name, why) in &plan.skipped {
             self.printer.note(&format!("`{name}` is left out: {why}"));
         }
+        for (name, folder) in &project.outside {
+            self.printer.note(&format!(
+                "`{name}` lies outside the workspace, in {}: cargo's symbols depend on that folder, \
+                 and so may the digest; a member of the workspace has no such effect",
+                folder.display()
+            ));
+        }
         self.install_targets(&plan, cargo, &config, &sysroot, &here)?;
         let commit = source::commit(project.metadata.workspace_root.as_std_path());
         let created = epoch
@@ -231,7 +247,34 @@ impl App {
         let mut reports = Vec::new();
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
-            let inputs = self.compile(&project, &config, &sysroot, cargo, group, &packages)?;
+            let made = self.compile(&project, &config, &sysroot, cargo, group, &packages);
+            let inputs = match (made, &group.doubtful) {
+                (Err(Error::Cargo { in_code: true, .. }), Some(name)) => {
+                    self.printer.warning(&format!(
+                        "`{name}` does not compile for {} and is left out, since it has no \
+                         [package.metadata.edgepack] while others have: set skip = true there if it is no Wasm",
+                        group.target
+                    ));
+                    continue;
+                }
+                (
+                    Err(Error::Cargo {
+                        message,
+                        in_code: true,
+                        ..
+                    }),
+                    None,
+                ) if packages.len() > 1 => {
+                    let hint = "a package that is no Wasm is left out with --exclude, or for good with \
+                                skip = true in its [package.metadata.edgepack]";
+                    return Err(Error::Cargo {
+                        message,
+                        hint: Some(hint.into()),
+                        in_code: true,
+                    });
+                }
+                (made, _) => made?,
+            };
             for (package, name, wasm, stage) in inputs {
                 let input = Input {
                     wasm,
@@ -351,7 +394,7 @@ impl App {
         }
         let report = Report::new(reports);
         if json {
-            self.printer.json(&report);
+            self.printer.json(&report)?;
         }
         // The lowest code that is not 0 says most.
         Ok(unreadable
@@ -381,23 +424,29 @@ impl App {
                 context,
             )
         })?;
-        if let Some(bytes) = bytes {
+        let to_stdout = flags.output.as_os_str() == "-";
+        if let Some(bytes) = &bytes {
             self.cancel.check()?;
-            output::write(&flags.output, &bytes)?;
+            if to_stdout {
+                self.printer.data(bytes)?;
+            } else {
+                output::write(&flags.output, bytes)?;
+            }
         }
         self.printer.package(&report);
         let report = Report::new(vec![report]);
         match flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&report),
-            MessageFormat::Human => self.printer.paths(&report),
+            _ if to_stdout => {}
+            MessageFormat::Json => self.printer.json(&report)?,
+            MessageFormat::Human => self.printer.paths(&report)?,
         }
         Ok(report.exit_code())
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {
         match inspect::inspect(output::read_wasm(&flags.file)?) {
-            Ok(found) if flags.json => self.printer.pretty_json(&found),
-            Ok(found) => Printer::inspection(&flags.file, &found),
+            Ok(found) if flags.json => self.printer.pretty_json(&found)?,
+            Ok(found) => self.printer.inspection(&flags.file, &found)?,
             Err(rejected) => {
                 for finding in &rejected.findings {
                     self.printer

@@ -100,7 +100,7 @@ impl Layout {
     fn prepare(&self) -> Result<(), Error> {
         let marker = self.folder.join(LAYOUT_FILE);
         if !marker.exists() {
-            output::write(&marker, LAYOUT_CONTENTS)?;
+            output::write_into_new(&marker, LAYOUT_CONTENTS)?;
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Layout {
     fn store_blob(&self, blob: &Blob) -> Result<(), Error> {
         // `write` leaves a file alone that already holds these very bytes, and
         // mends one that does not.
-        output::write(&self.blob_path(&blob.descriptor.digest), &blob.bytes)
+        output::write_into_new(&self.blob_path(&blob.descriptor.digest), &blob.bytes)
     }
 
     fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
@@ -118,7 +118,7 @@ impl Layout {
         let mut index = self.index()?;
         change(&mut index);
         let json = serde_json::to_vec(&index).map_err(|e| Error::Internal(e.to_string()))?;
-        output::write(&self.folder.join(INDEX_FILE), &json)
+        output::write_into_new(&self.folder.join(INDEX_FILE), &json)
         // The lock ends with its file.
     }
 }

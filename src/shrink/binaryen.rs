@@ -252,6 +252,9 @@ fn limit(job: &Job) {
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     lower(Resource::Cpu, job.time.saturating_mul(processors).max(1));
     lower(Resource::Core, 0);
+    // Should the process that wants the result be killed, nobody does any more.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
 #[cfg(not(unix))]

@@ -132,7 +132,7 @@ impl Optimizer for Worker {
         let folder = tempfile::Builder::new()
             .prefix("edgepack-")
             .tempdir()
-            .map_err(Error::io("create a folder in", std::env::temp_dir()))
+            .map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))
             .map_err(fatal)?;
         let input = folder.path().join("in.wasm");
         std::fs::write(&input, module)

@@ -211,6 +211,10 @@ fn unknown_words() {
         .run(["build", "m.wasm", "--name", "../../etc/x"])
         .exits(2)
         .says("a name consists of");
+    place
+        .run(["build", "m.wasm", "--as-version", "a b/c"])
+        .exits(2)
+        .says("a version is something like");
     place.run(["build", "m.wasm", "-p", "x"]).exits(2);
     place
         .run(["build", "nowhere.wasm"])
@@ -247,6 +251,87 @@ fn outputs_that_cannot_be_written() {
         .says("failed to write");
     assert_eq!(fs::read(place.join("taken")).unwrap(), b"in the way");
     assert_eq!(place.files(), ["m.wasm", "taken"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn outputs_that_are_no_plain_files() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let place = Place::new();
+    let module = wat("(module (func $named (export \"f\")))");
+    place.write("m.wasm", &module);
+    // A link goes on pointing where it did, a file keeps its mode.
+    let file = place.write("real.wasm", "old");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("real.wasm", place.join("link.wasm")).unwrap();
+    place.run(["shrink", "m.wasm", "-o", "link.wasm"]).exits(0);
+    assert!(
+        fs::symlink_metadata(place.join("link.wasm"))
+            .unwrap()
+            .is_symlink()
+    );
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o755
+    );
+    assert!(fs::read(&file).unwrap().starts_with(b"\0asm"));
+    // A pipe stays one, and is written to.
+    let pipe = place.join("pipe");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    place.run(["shrink", "m.wasm", "-o", "pipe"]).exits(0);
+    assert_eq!(reader.join().unwrap(), fs::read(&file).unwrap());
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    let piped = place
+        .command(["shrink", "m.wasm", "-o", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(piped.stdout, fs::read(&file).unwrap());
+    // A folder that is not there is a slip, not a wish.
+    place
+        .run(["shrink", "m.wasm", "-o", "nowhere/out.wasm"])
+        .exits(1)
+        .says("make the folder first");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn streams_that_are_full_or_gone() {
+    let place = Place::new();
+    place.write("m.wasm", EMPTY);
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    // Nobody reads what people read: the work is done all the same.
+    let status = place
+        .command(["build", "m.wasm"])
+        .stderr(full())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(place.join("target/edgepack/report.json").is_file());
+    // Data that is lost is an error.
+    for args in [
+        &["build", "m.wasm", "--message-format=json"][..],
+        &["schema"],
+        &["inspect", "m.wasm", "--json"],
+    ] {
+        let output = place
+            .command(args)
+            .stdout(full())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("failed to write to `stdout`"));
+    }
 }
 
 /// The limit on file sizes acts like a full disk: a write stops in the middle.

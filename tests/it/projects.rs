@@ -420,6 +420,64 @@ fn a_report_that_no_longer_holds_is_removed() {
 }
 
 #[test]
+fn a_host_program_beside_wasm_packages() {
+    let place = Place::new();
+    place.write(
+        "ws/Cargo.toml",
+        "[workspace]\nmembers = [\"edge\", \"plain\", \"host\"]\nresolver = \"2\"\n",
+    );
+    package(
+        &place,
+        "ws/edge",
+        "edge",
+        "[package.metadata.edgepack]\ntarget = \"wasm32-wasip1\"\n",
+        Some(HELLO),
+    );
+    package(&place, "ws/plain", "plain", "", Some(HELLO));
+    let host = "use std::os::unix::fs::PermissionsExt;\nfn main() { let _ = std::fs::Permissions::from_mode(0); }\n";
+    package(&place, "ws/host", "host", "", Some(host));
+    let args = ["build", "--manifest-path", "ws/Cargo.toml"];
+    place
+        .run(args)
+        .exits(0)
+        .says("warning: `host` does not compile for wasm32-wasip1 and is left out");
+    for (name, there) in [("edge", true), ("plain", true), ("host", false)] {
+        assert_eq!(
+            place
+                .join(format!("ws/target/edgepack/{name}.wasm"))
+                .is_file(),
+            there,
+            "{name}"
+        );
+    }
+    // Named, or with nothing set up anywhere, it has to compile.
+    place.run([&args[..], &["-p", "host"]].concat()).exits(101);
+    package(&place, "ws/edge", "edge", "", Some(HELLO));
+    place.run(args).exits(101).says("skip = true");
+}
+
+#[test]
+fn words_behind_the_dashes_that_are_ours() {
+    let place = Place::new();
+    package(&place, "app", "app", "", Some(HELLO));
+    for word in [
+        "--target=wasm32-wasip2",
+        "-p",
+        "--profile",
+        "--message-format=short",
+    ] {
+        place
+            .run(["build", "--manifest-path", "app/Cargo.toml", "--", word])
+            .exits(2)
+            .says("cannot stand behind `--`");
+    }
+    place.write("m.wasm", b"\0asm\x01\0\0\0");
+    place
+        .run(["build", "m.wasm", "--", "--features", "x"])
+        .exits(2);
+}
+
+#[test]
 fn a_binary_that_is_not_there() {
     let place = Place::new();
     package(&place, "app", "app", "", Some(HELLO));
