@@ -26,6 +26,9 @@ macro_rules! say {
     };
 }
 
+/// How many imports, and how many exports, `check` lists unasked.
+const MAX_NAMES: usize = 20;
+
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const GREEN: Style = AnsiColor::Green.on_default().bold();
@@ -219,12 +222,20 @@ impl Printer {
             count(report.exports.len(), "export"),
         );
         say!("  {DIM}proposals{DIM:#}  {}", list(&report.features));
-        if self.verbose {
-            for import in &report.imports {
-                say!("  {DIM}import{DIM:#}     {}", import.escape_debug());
+        for (label, names) in [("import", &report.imports), ("export", &report.exports)] {
+            let shown = if self.verbose {
+                names.len()
+            } else {
+                names.len().min(MAX_NAMES)
+            };
+            for name in &names[..shown] {
+                say!("  {DIM}{label:<9}{DIM:#}  {}", name.escape_debug());
             }
-            for export in &report.exports {
-                say!("  {DIM}export{DIM:#}     {}", export.escape_debug());
+            if shown < names.len() {
+                say!(
+                    "  {DIM}{label:<9}{DIM:#}  … and {} more: --verbose lists them",
+                    names.len() - shown
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-;; RUN: check % -v --allow-import wasi:cli/*
+;; RUN: check % --allow-import wasi:cli/*
 ;; EXIT: 3
 ;; STDERR: import     wasi:cli/environment@0.2.6
 ;; STDERR: the import `wasi:sockets/network@0.2.6` is not allowed
