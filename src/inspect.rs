@@ -96,12 +96,7 @@ pub fn inspect(wasm: Wasm) -> Result<Inspection, Rejected> {
         capabilities: capabilities(&module),
         imports: interface.imports.clone(),
         exports: interface.exports.clone(),
-        features: module
-            .proposals()
-            .names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        features: module.proposals().to_strings(),
         metadata: metadata::read(bytes).unwrap_or_default(),
     })
 }

@@ -352,12 +352,7 @@ fn describe(
         size,
         imports: interface.imports.iter().map(|i| i.name.clone()).collect(),
         exports: interface.exports.iter().map(|e| e.name.clone()).collect(),
-        features: module
-            .proposals()
-            .names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        features: module.proposals().to_strings(),
         findings,
         oci: None,
         stages,

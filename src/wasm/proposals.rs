@@ -56,6 +56,12 @@ impl Proposals {
         names
     }
 
+    /// The same, for reports.
+    #[must_use]
+    pub fn to_strings(self) -> Vec<String> {
+        self.names().into_iter().map(str::to_owned).collect()
+    }
+
     /// A number that is equal for equal sets, for cache keys.
     #[must_use]
     pub fn bits(self) -> u64 {
