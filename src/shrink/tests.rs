@@ -76,7 +76,7 @@ fn whatever_goes_wrong_costs_the_optimisers_own_work_only() {
             |_| {
                 Ok(wat::parse_str(r#"(module (func (export "f") (param i32) (result i32) local.get 0 i32.extend8_s))"#).unwrap())
             },
-            Some(Code::OptimizerRejected),
+            Some(Code::OptimizerUnreadable),
         ),
         (
             |m| Ok([m, &[0, 9, 1, b'x', 0, 0, 0, 0, 0, 0, 0]].concat()),
