@@ -85,6 +85,14 @@ pub enum Error {
         /// What to change.
         hint: Option<String>,
     },
+    /// A registry, or the credentials for it, failed.
+    #[error("{message}")]
+    Registry {
+        /// The request and what became of it.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// A reply or an intermediate result makes no sense: a bug, here or there.
     #[error("{0}")]
     Internal(String),
@@ -101,6 +109,7 @@ impl Error {
             Error::Usage { .. } | Error::Config { .. } => exit_code::USAGE,
             Error::NotWasm { .. } => exit_code::VALIDATION,
             Error::Cargo { .. } => exit_code::CARGO,
+            Error::Registry { .. } => exit_code::REGISTRY,
             Error::Interrupted => exit_code::INTERRUPTED,
             Error::Io { .. }
             | Error::Tool { .. }
@@ -118,6 +127,7 @@ impl Error {
             | Error::Config { hint, .. }
             | Error::NoOutput { hint, .. }
             | Error::Cargo { hint, .. }
+            | Error::Registry { hint, .. }
             | Error::Tool { hint, .. } => hint.clone(),
             Error::NotWasm { reason, .. } => reason.hint(),
             Error::Io { action, source, .. } => io_hint(action, source),

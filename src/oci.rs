@@ -174,12 +174,20 @@ impl Descriptor {
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u8,
-    /// Always [`MEDIA_TYPE_MANIFEST`]; pullers check for it.
+    /// [`MEDIA_TYPE_MANIFEST`] in ours, since pullers check for it; others leave it out.
+    #[serde(default)]
     pub media_type: String,
+    /// What the artifact is, where the config does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The config.
     pub config: Descriptor,
     /// The layers, in order.
+    #[serde(default)]
     pub layers: Vec<Descriptor>,
+    /// The manifest that this one is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Notes on the artifact.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: Annotations,
@@ -196,6 +204,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests.
+    #[serde(default)]
     pub manifests: Vec<Descriptor>,
 }
 

@@ -128,8 +128,10 @@ pub fn pack(module: &Validated, metadata: &Metadata, created: Timestamp) -> Arti
     let manifest = Manifest {
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+        artifact_type: None,
         config: config.descriptor.clone(),
         layers: vec![layer.descriptor.clone()],
+        subject: None,
         annotations: annotations(metadata, created),
     };
     Artifact {

@@ -1,3 +1,9 @@
-//! Places where artifacts are kept.
+//! Places where artifacts are kept: image layouts on disk, and registries.
 
+pub mod auth;
+pub mod credentials;
+pub mod failure;
+pub mod http;
 pub mod layout;
+pub mod reference;
+pub mod remote;

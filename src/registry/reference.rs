@@ -1,0 +1,309 @@
+//! Names: where an artifact is, or is going to be.
+//!
+//! Parsed once, so that nothing behind this module handles a reference as text.
+//! The grammar is that of the distribution spec, with one thing more: the registry
+//! has to be named, since a build that leaves it out would go to a public one.
+//!
+//! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::error::Error;
+use crate::oci::Digest;
+
+/// What stands before the path of an image layout.
+pub const LAYOUT_PREFIX: &str = "oci:";
+/// The tag of a reference that names none.
+pub const LATEST: &str = "latest";
+
+const DOCKER_HUB: &str = "docker.io";
+
+/// `HOST[:PORT]/PATH`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repository {
+    host: String,
+    path: String,
+}
+
+impl Repository {
+    /// Parses `HOST/PATH`. Upper-case letters are lowered, as no registry takes
+    /// them: compare with the text to tell the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what to write instead.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let reference = Reference::parse(text)?;
+        if reference.tag.is_some() || reference.digest.is_some() {
+            return Err(Error::Usage {
+                message: format!("`{text}` names more than a repository"),
+                hint: Some(format!("write {}, and the tag with --tag", reference.repository)),
+            });
+        }
+        Ok(reference.repository)
+    }
+
+    /// The registry: a host, and its port where it is an unusual one.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The repository's path in the registry.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The last part of the path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// The repository in the same registry with `suffix` behind its path.
+    #[must_use]
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        Repository {
+            host: self.host.clone(),
+            path: format!("{}{suffix}", self.path),
+        }
+    }
+
+    /// `HOST/PATH@DIGEST`.
+    #[must_use]
+    pub fn at(&self, digest: &Digest) -> String {
+        format!("{self}@{digest}")
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+/// A repository with a tag, a digest, both or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The repository.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: Option<String>,
+    /// The digest; where there is one, the tag is there for people alone.
+    pub digest: Option<Digest>,
+}
+
+impl Reference {
+    /// Parses `HOST/PATH[:TAG][@DIGEST]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], with what to write instead.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |message: String, hint: Option<&str>| Error::Usage {
+            message,
+            hint: hint.map(str::to_owned),
+        };
+        for scheme in ["https://", "http://", "docker://", "oci://"] {
+            if let Some(rest) = text.strip_prefix(scheme) {
+                let plain = if scheme == "http://" { ", with --plain-http" } else { "" };
+                return Err(wrong(
+                    format!("`{text}` begins with a scheme"),
+                    Some(&format!("write {rest}{plain}")),
+                ));
+            }
+        }
+        let (host, rest) = text
+            .split_once('/')
+            .filter(|(host, _)| is_host(host))
+            .ok_or_else(|| {
+                wrong(
+                    format!("`{text}` does not name a registry"),
+                    Some("write HOST/PATH, such as ghcr.io/acme/demo or localhost:5000/demo"),
+                )
+            })?;
+        // The name alone is lowered: tags may have upper case.
+        let name_ends = rest.find([':', '@']).unwrap_or(rest.len());
+        let (path, version) = rest.split_at(name_ends);
+        let path = path.to_ascii_lowercase();
+        let host = host.to_ascii_lowercase();
+        // The host was looked at above: this one lets IPv6 addresses pass.
+        let grammar_host = if host == DOCKER_HUB { DOCKER_HUB } else { "host.invalid" };
+        let parsed: oci_client::Reference = format!("{grammar_host}/{path}{version}")
+            .parse()
+            .map_err(|e| wrong(format!("`{text}` is no reference: {e}"), Some("a reference is HOST/PATH:TAG or HOST/PATH@sha256:…, the path in lower case")))?;
+        let digest = parsed
+            .digest()
+            .map(str::parse)
+            .transpose()
+            .map_err(|e: String| wrong(e, Some("digests are sha256: and 64 lower-case hex digits")))?;
+        let tag = version
+            .strip_prefix(':')
+            .and_then(|v| v.split('@').next())
+            .map(str::to_owned);
+        Ok(Reference {
+            repository: Repository {
+                host,
+                path: parsed.repository().to_owned(),
+            },
+            tag,
+            digest,
+        })
+    }
+
+    /// What stands in a request: the digest, else the tag, else `latest`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.digest
+            .as_ref()
+            .map(Digest::as_str)
+            .or(self.tag.as_deref())
+            .unwrap_or(LATEST)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.digest {
+            Some(digest) => write!(f, "{}@{digest}", self.repository),
+            None => write!(f, "{}:{}", self.repository, self.version()),
+        }
+    }
+}
+
+/// Whether the first part of a reference is a registry and no folder.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !name.ends_with(':') && (!name.contains(':') || name.ends_with(']')) => (name, Some(port)),
+        _ => (text, None),
+    };
+    if port.is_some_and(|p| p.parse::<u16>().is_err()) {
+        return false;
+    }
+    if let Some(inner) = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+        return inner.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let labels = name.split('.').all(|label| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    });
+    labels && (name.contains('.') || port.is_some() || name.eq_ignore_ascii_case("localhost"))
+}
+
+/// A registry's host, as `login` takes it.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+pub fn parse_host(text: &str) -> Result<String, Error> {
+    if is_host(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(Error::Usage {
+            message: format!("`{text}` is no registry"),
+            hint: Some("write its host alone, such as ghcr.io or localhost:5000".into()),
+        })
+    }
+}
+
+/// Whether a host, with or without a port, is this machine: plain HTTP does not
+/// leave it.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The host that answers for a registry's name.
+#[must_use]
+pub fn api_host(host: &str) -> &str {
+    match host {
+        DOCKER_HUB | "index.docker.io" => "registry-1.docker.io",
+        host => host,
+    }
+}
+
+/// Whether a tag is one that registries take.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
+#[must_use]
+pub fn is_tag(text: &str) -> bool {
+    text.len() <= 128
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_what_registries_take() {
+        let digest = Digest::of(b"x");
+        for (text, host, path, version) in [
+            ("ghcr.io/acme/demo", "ghcr.io", "acme/demo", "latest"),
+            ("ghcr.io/acme/demo:1.2.3", "ghcr.io", "acme/demo", "1.2.3"),
+            ("GHCR.io/Acme/Demo:RC1", "ghcr.io", "acme/demo", "RC1"),
+            ("localhost/demo", "localhost", "demo", "latest"),
+            ("localhost:5000/a/b:t", "localhost:5000", "a/b", "t"),
+            ("[::1]:5000/a:t", "[::1]:5000", "a", "t"),
+            ("docker.io/demo:1", "docker.io", "library/demo", "1"),
+            (&format!("r.example/a@{digest}"), "r.example", "a", digest.as_str()),
+            (&format!("r.example/a:1@{digest}"), "r.example", "a", digest.as_str()),
+        ] {
+            let parsed = Reference::parse(text).unwrap();
+            assert_eq!(
+                (parsed.repository.host(), parsed.repository.path(), parsed.version()),
+                (host, path, version),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_the_rest_with_a_hint() {
+        for text in [
+            "",
+            "demo",
+            "acme/demo",
+            "/demo",
+            "ghcr.io/",
+            "ghcr.io",
+            "https://ghcr.io/acme/demo",
+            "ghcr.io/acme demo",
+            "ghcr.io/acme/demo:",
+            "ghcr.io/acme/demo:a/b",
+            "ghcr.io/acme/../demo",
+            "ghcr.io/acme/demo@sha256:12",
+            "ghcr.io/acme/demo@sha512:00",
+            "ghcr.io:99999/demo",
+            "-x.example/demo",
+        ] {
+            let error = Reference::parse(text).unwrap_err();
+            assert!(error.hint().is_some(), "{text}: {error}");
+            assert_eq!(error.exit_code(), crate::exit_code::USAGE);
+        }
+        assert!(Repository::parse("ghcr.io/a/b:1").is_err());
+    }
+
+    #[test]
+    fn knows_this_machine() {
+        for host in ["localhost", "localhost:1", "127.0.0.1:5000", "127.3.2.1", "[::1]:80", "a.localhost:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["example.com", "10.0.0.1:5000", "localhost.example.com", "127.0.0.1.example.com"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

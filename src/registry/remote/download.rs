@@ -1,0 +1,192 @@
+//! (IO) Downloads of blobs: streamed, hashed as they pass, and gone on with after a
+//! broken connection.
+//!
+//! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-blobs>.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::Path;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use sha2::Digest as _;
+
+use super::Remote;
+use crate::error::Error;
+use crate::oci::{Descriptor, Digest};
+use crate::registry::failure::{Failure, describe};
+use crate::registry::http::Request;
+
+/// Why a download ended early.
+enum Trouble {
+    Network(Failure),
+    Disk(std::io::Error),
+}
+
+/// A file that grows, and the hash of what is in it.
+struct Sink<'a> {
+    file: &'a mut File,
+    hash: sha2::Sha256,
+    length: u64,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.hash = sha2::Sha256::new();
+        self.length = 0;
+        Ok(())
+    }
+}
+
+impl Remote {
+    /// Writes a blob into a file that is empty. Afterwards the file holds exactly
+    /// what the descriptor says; `path` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`] or [`Error::Io`]; the file's contents are then worth nothing.
+    pub async fn pull_blob(
+        &self,
+        blob: &Descriptor,
+        file: &mut File,
+        path: &Path,
+        on_progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Error> {
+        let mut sink = Sink { file, hash: sha2::Sha256::new(), length: 0 };
+        let (mut attempt, mut best) = (0, 0);
+        loop {
+            match self.pull_once(blob, &mut sink, on_progress).await {
+                Ok(()) => break,
+                Err(Trouble::Disk(e)) => return Err(Error::io("write", path)(e)),
+                Err(Trouble::Network(failure)) => {
+                    if sink.length > best {
+                        (best, attempt) = (sink.length, 0);
+                    }
+                    self.session.client().back_off(failure, attempt).await?;
+                    attempt += 1;
+                }
+            }
+        }
+        let found = Digest::from_hash(sink.hash);
+        if found == blob.digest {
+            return Ok(());
+        }
+        Err(wrong_digest(self, blob, &found).into())
+    }
+
+    async fn pull_once(
+        &self,
+        blob: &Descriptor,
+        sink: &mut Sink<'_>,
+        on_progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Trouble> {
+        let mut request = Request::new(Method::GET, self.path(&format!("blobs/{}", blob.digest)));
+        if sink.length == blob.size {
+            return Ok(());
+        }
+        if sink.length > 0 {
+            request = request.with(RANGE, &format!("bytes={}-", sink.length));
+        }
+        let mut reply = self.get_blob(&request).await.map_err(Trouble::Network)?;
+        let what = describe(&Method::GET, reply.url());
+        let continues = reply.status() == StatusCode::PARTIAL_CONTENT && starts_at(&reply) == Some(sink.length);
+        if sink.length > 0 && !continues {
+            sink.restart().map_err(Trouble::Disk)?;
+            if reply.status() == StatusCode::PARTIAL_CONTENT {
+                return Err(Trouble::Network(Failure::broken(what, "the registry sent another part than asked for")));
+            }
+        }
+        let wrong_size = |has: u64| {
+            Trouble::Network(Failure::protocol(
+                &what,
+                format!("the blob has {has} bytes or more, where its descriptor says {}", blob.size),
+            ))
+        };
+        if let Some(length) = reply.content_length()
+            && sink.length + length > blob.size
+        {
+            return Err(wrong_size(sink.length + length));
+        }
+        let timeout = self.session.client().options.timeout;
+        loop {
+            let chunk = match tokio::time::timeout(timeout, reply.chunk()).await {
+                Err(_) => return Err(Trouble::Network(Failure::broken(what, "the download stalls"))),
+                Ok(Err(e)) => return Err(Trouble::Network(Failure::transport(what, &e))),
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(chunk))) => chunk,
+            };
+            if sink.length + chunk.len() as u64 > blob.size {
+                return Err(wrong_size(sink.length + chunk.len() as u64));
+            }
+            sink.take(&chunk).map_err(Trouble::Disk)?;
+            on_progress(sink.length);
+        }
+        if sink.length < blob.size {
+            let message = format!("the blob ends after {} of {} bytes", sink.length, blob.size);
+            return Err(Trouble::Network(Failure::broken(what, message)));
+        }
+        Ok(())
+    }
+
+    async fn get_blob(&self, request: &Request) -> Result<Response, Failure> {
+        self.session
+            .send_once(request, |s| s == StatusCode::OK || s == StatusCode::PARTIAL_CONTENT)
+            .await
+    }
+
+    /// A small blob, such as a config.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], also where its descriptor says that it is larger than `limit`.
+    pub async fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Bytes, Failure> {
+        let request = Request::new(Method::GET, self.path(&format!("blobs/{}", blob.digest)));
+        if blob.size > limit {
+            let what = format!("GET {}/blobs/{}", self.repository, blob.digest);
+            return Err(Failure::protocol(what, format!("the blob has {} bytes, where {limit} are sane", blob.size)));
+        }
+        let limit = usize::try_from(blob.size).unwrap_or(usize::MAX);
+        let timeout = self.session.client().options.timeout;
+        let mut attempt = 0;
+        loop {
+            let bytes = match self.get_blob(&request).await {
+                Ok(reply) => {
+                    let what = describe(&Method::GET, reply.url());
+                    crate::registry::http::read_body(&what, reply, limit, timeout).await
+                }
+                Err(failure) => Err(failure),
+            };
+            match bytes {
+                Ok(bytes) => {
+                    let found = Digest::of(&bytes);
+                    return if found == blob.digest { Ok(bytes) } else { Err(wrong_digest(self, blob, &found)) };
+                }
+                Err(failure) => self.session.client().back_off(failure, attempt).await?,
+            }
+            attempt += 1;
+        }
+    }
+}
+
+fn wrong_digest(remote: &Remote, blob: &Descriptor, found: &Digest) -> Failure {
+    Failure::protocol(
+        format!("GET {}/blobs/{}", remote.repository, blob.digest),
+        format!("the registry sent something else, with the digest {found}"),
+    )
+}
+
+/// Where the part begins that a reply holds.
+fn starts_at(reply: &Response) -> Option<u64> {
+    let text = reply.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    text.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+}

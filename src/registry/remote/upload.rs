@@ -1,0 +1,580 @@
+//! (IO) Uploads of blobs that survive what networks do.
+//!
+//! A large blob goes up in chunks. After a broken connection the registry is asked
+//! what it has, and the upload goes on from there; where it has forgotten, from the
+//! start. A registry that refuses chunks, or chunks of this size, gets smaller ones,
+//! and at last the blob in one piece.
+//!
+//! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "blobs are streamed from the files that hold them"
+)]
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode, Url};
+use sha2::Digest as _;
+use tokio::sync::mpsc;
+
+use super::Remote;
+use crate::cache::{Cache, Key};
+use crate::oci::{Descriptor, Digest};
+use crate::registry::failure::{Failure, Retry, describe};
+use crate::registry::http::{Request, Target, location, read_failure};
+use crate::registry::reference::Repository;
+
+/// A blob up to this size goes up in one piece.
+const MAX_WHOLE: u64 = 8 << 20;
+/// Sizes of chunks, the next for registries that find the last too large.
+const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
+/// What is read at a time. Four of these are in memory for each upload.
+const BUFFER: usize = 256 << 10;
+const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
+/// A registry may take long over a blob that it has got whole.
+const COMMIT_PATIENCE: u32 = 5;
+
+/// Whether bytes had to go over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploaded {
+    /// They did.
+    Sent,
+    /// The registry took them from another of its repositories.
+    Mounted,
+}
+
+/// Where an upload stands, kept in the cache: a later run goes on from there.
+pub struct Bookmark<'a> {
+    cache: &'a Cache,
+    key: Key,
+}
+
+impl<'a> Bookmark<'a> {
+    /// The bookmark for a blob in a repository.
+    #[must_use]
+    pub fn new(cache: &'a Cache, repository: &Repository, blob: &Digest) -> Self {
+        let repository = repository.to_string();
+        let key = Key::new("upload/1", &[repository.as_bytes(), blob.as_str().as_bytes()]);
+        Bookmark { cache, key }
+    }
+
+    fn load(&self) -> Option<Url> {
+        let text = String::from_utf8(self.cache.get(&self.key)?).ok()?;
+        Url::parse(&text).ok()
+    }
+
+    fn save(&self, location: &Url) {
+        self.cache.put(&self.key, location.as_str().as_bytes());
+    }
+
+    fn clear(&self) {
+        if self.load().is_some() {
+            self.cache.put(&self.key, b"");
+        }
+    }
+}
+
+/// A blob on its way up.
+pub struct Upload<'a> {
+    /// What it is.
+    pub blob: &'a Descriptor,
+    /// The file that holds it.
+    pub file: &'a Path,
+    /// A repository of the same registry that has it.
+    pub mount_from: Option<&'a str>,
+    /// Where to go on after an interruption.
+    pub bookmark: Bookmark<'a>,
+    /// Told how many bytes the registry has.
+    pub on_progress: &'a (dyn Fn(u64) + Send + Sync),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Whole,
+    Chunks(usize),
+}
+
+/// An upload that the registry has given an address.
+#[derive(Clone, Debug)]
+struct Place {
+    location: Url,
+    offset: u64,
+    min_chunk: u64,
+}
+
+/// Why a step failed, and what is known then.
+enum Trouble {
+    /// The registry wants a new token.
+    Unauthorized(Box<Response>),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Trouble::Failed(failure)
+    }
+}
+
+impl Remote {
+    /// Uploads a blob that the registry does not have yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; nothing then refers to what was uploaded.
+    pub async fn push_blob(&self, upload: &Upload<'_>) -> Result<Uploaded, Failure> {
+        let mut place = None;
+        if let Some(from) = upload.mount_from {
+            match self.mount(upload.blob, from).await {
+                Mount::Done => return Ok(Uploaded::Mounted),
+                Mount::Upload(begun) => place = Some(begun),
+                Mount::Refused => {}
+            }
+        } else if let Some(location) = upload.bookmark.load() {
+            place = self.ask(&location).await.filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
+        }
+        let result = self.push_with_retries(upload, place).await;
+        if result.is_ok() {
+            upload.bookmark.clear();
+        }
+        result.map(|()| Uploaded::Sent)
+    }
+
+    async fn push_with_retries(&self, upload: &Upload<'_>, mut place: Option<Place>) -> Result<(), Failure> {
+        let check = Check::new(upload.blob);
+        let mut style = if upload.blob.size <= MAX_WHOLE && place.as_ref().is_none_or(|p| p.offset == 0) {
+            Style::Whole
+        } else {
+            Style::Chunks(0)
+        };
+        let (mut attempt, mut best, mut refusals, mut challenges) = (0, 0, 0, 0);
+        loop {
+            let trouble = match self.push_once(upload, style, &mut place, &check).await {
+                Ok(()) => return Ok(()),
+                Err(trouble) => trouble,
+            };
+            let failure = match trouble {
+                Trouble::Unauthorized(reply) => {
+                    challenges += 1;
+                    if challenges > 16 {
+                        return Err(read_failure(&Method::PATCH, *reply, self.session.client().options.timeout).await);
+                    }
+                    self.session.answer(&Method::PATCH, &reply).await?;
+                    place = self.where_it_stands(place.take()).await;
+                    continue;
+                }
+                Trouble::Failed(failure) => failure,
+            };
+            let reached = place.as_ref().map_or(0, |p| p.offset);
+            if let Some(next) = next_style(style, upload.blob.size, &failure, refusals) {
+                style = next;
+                refusals = 0;
+                place = None;
+                continue;
+            }
+            if reached > best {
+                (best, attempt, refusals) = (reached, 0, 0);
+            } else if failure.status.is_none() {
+                refusals += 1;
+            }
+            // An upload that the registry has lost is begun again.
+            let lost = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416))
+                || failure.has_code("BLOB_UPLOAD_UNKNOWN")
+                || failure.has_code("BLOB_UPLOAD_INVALID");
+            let failure = if lost { Failure { retry: Retry::Soon, ..failure } } else { failure };
+            self.session.client().back_off(failure, attempt).await?;
+            attempt += 1;
+            place = self.where_it_stands(place.take()).await;
+        }
+    }
+
+    async fn where_it_stands(&self, place: Option<Place>) -> Option<Place> {
+        let place = place?;
+        let asked = self.ask(&place.location).await?;
+        Some(Place { min_chunk: place.min_chunk, ..asked })
+    }
+
+    /// One way from where the upload stands to its end.
+    async fn push_once(
+        &self,
+        upload: &Upload<'_>,
+        style: Style,
+        place: &mut Option<Place>,
+        check: &Arc<Check>,
+    ) -> Result<(), Trouble> {
+        let here = match place {
+            Some(here) => here,
+            None => place.insert(self.begin().await?),
+        };
+        let size = upload.blob.size;
+        (upload.on_progress)(here.offset);
+        let rest = match style {
+            Style::Whole => {
+                // Bytes that the registry has already cannot be sent again in one piece.
+                if here.offset > 0 {
+                    *here = self.begin().await?;
+                }
+                0..size
+            }
+            Style::Chunks(index) => {
+                let chunk = CHUNKS[index].max(here.min_chunk);
+                while here.offset < size {
+                    let end = here.offset.saturating_add(chunk).min(size);
+                    self.patch(upload, here, end, check).await?;
+                    (upload.on_progress)(here.offset);
+                    upload.bookmark.save(&here.location);
+                }
+                check.finish(upload.file, size)?;
+                size..size
+            }
+        };
+        let mut commit = here.location.clone();
+        commit.query_pairs_mut().append_pair("digest", upload.blob.digest.as_str());
+        let reply = self.send_part(&Method::PUT, commit, upload, rest, HeaderMap::new(), check).await?;
+        if reply.status() != StatusCode::CREATED && reply.status() != StatusCode::NO_CONTENT && reply.status() != StatusCode::OK {
+            return Err(read_failure(&Method::PUT, reply, self.session.client().options.timeout).await.into());
+        }
+        (upload.on_progress)(size);
+        Ok(())
+    }
+
+    async fn patch(&self, upload: &Upload<'_>, here: &mut Place, end: u64, check: &Arc<Check>) -> Result<(), Trouble> {
+        let mut headers = HeaderMap::new();
+        if let Ok(range) = HeaderValue::from_str(&format!("{}-{}", here.offset, end - 1)) {
+            headers.insert(CONTENT_RANGE, range);
+        }
+        let reply = self
+            .send_part(&Method::PATCH, here.location.clone(), upload, here.offset..end, headers, check)
+            .await?;
+        if !reply.status().is_success() {
+            return Err(read_failure(&Method::PATCH, reply, self.session.client().options.timeout).await.into());
+        }
+        let what = describe(&Method::PATCH, reply.url());
+        let has = match reply.headers().get(RANGE) {
+            Some(range) => parse_range(range).ok_or_else(|| Failure::protocol(&what, "the reply's Range makes no sense"))?,
+            None => end,
+        };
+        if has <= here.offset || has > end {
+            return Err(Failure::broken(what, format!("the registry has {has} bytes after {end} were sent")).into());
+        }
+        if let Some(next) = location(&reply) {
+            here.location = next;
+        }
+        here.offset = has;
+        Ok(())
+    }
+
+    async fn send_part(
+        &self,
+        method: &Method,
+        url: Url,
+        upload: &Upload<'_>,
+        range: std::ops::Range<u64>,
+        headers: HeaderMap,
+        check: &Arc<Check>,
+    ) -> Result<Response, Trouble> {
+        let mut request = Request { method: method.clone(), target: Target::Given(url), headers, body: Bytes::new() };
+        let length = range.end - range.start;
+        request.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let meter = Arc::new(Meter::default());
+        let body = (length > 0).then(|| body(upload.file, range, check, &meter));
+        let built = self.session.build(&request, &request.target, body).await?;
+        let stalled = meter.stalled(length, self.session.client().options.timeout);
+        let reply = self.session.client().stream(built, stalled).await;
+        // What the file's reader found is the reason, whatever the connection says.
+        if let Some(message) = check.damage() {
+            return Err(Failure::protocol(format!("reading `{}`", upload.file.display()), message).into());
+        }
+        let reply = reply?;
+        if reply.status() == StatusCode::UNAUTHORIZED {
+            return Err(Trouble::Unauthorized(Box::new(reply)));
+        }
+        Ok(reply)
+    }
+
+    async fn begin(&self) -> Result<Place, Failure> {
+        let request = Request::new(Method::POST, self.path("blobs/uploads/")).with(CONTENT_LENGTH, "0");
+        let reply = self.session.send(&request, |s| s == StatusCode::ACCEPTED).await?;
+        place_of(&reply, 0)
+    }
+
+    /// Asks for a blob of another repository. It is worth one try, and no failure:
+    /// the other repository may be gone, or not ours to read.
+    async fn mount(&self, blob: &Descriptor, from: &str) -> Mount {
+        let path = self.path(&format!("blobs/uploads/?mount={}&from={from}", blob.digest));
+        let request = Request::new(Method::POST, path).with(CONTENT_LENGTH, "0");
+        let session = self.session.with_scope(format!("repository:{from}:pull"));
+        match session.send_once(&request, |s| s.is_success()).await {
+            Ok(reply) if reply.status() == StatusCode::CREATED => Mount::Done,
+            Ok(reply) => place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload),
+            Err(_) => Mount::Refused,
+        }
+    }
+
+    /// What the registry has of an upload; none where it has forgotten it.
+    /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>
+    async fn ask(&self, at: &Url) -> Option<Place> {
+        let mut request = Request::new(Method::GET, "");
+        request.target = Target::Given(at.clone());
+        let reply = self.session.send(&request, |s| s.is_success()).await.ok()?;
+        let offset = match reply.headers().get(RANGE) {
+            Some(range) => parse_range(range)?,
+            None => 0,
+        };
+        let mut place = place_of(&reply, offset).ok();
+        if place.is_none() {
+            place = Some(Place { location: at.clone(), offset, min_chunk: 0 });
+        }
+        place
+    }
+}
+
+enum Mount {
+    Done,
+    Upload(Place),
+    Refused,
+}
+
+/// Another way to upload, where the registry did not take this one.
+fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Option<Style> {
+    let status = failure.status.map(|s| s.as_u16());
+    // A registry that closes the connection on a body that is too large may do so
+    // before we read why.
+    let too_large = status == Some(413) || refusals >= 2 && failure.status.is_none();
+    match style {
+        Style::Whole if status == Some(413) && size > CHUNKS[2] => Some(Style::Chunks(2)),
+        Style::Whole => None,
+        Style::Chunks(index) if too_large && index + 1 < CHUNKS.len() => Some(Style::Chunks(index + 1)),
+        Style::Chunks(_) if matches!(status, Some(400 | 404 | 405 | 411 | 415 | 501)) && failure.request.starts_with("PATCH") => {
+            let lost = failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID");
+            (!lost).then_some(Style::Whole)
+        }
+        Style::Chunks(_) => None,
+    }
+}
+
+fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
+    let location = location(reply).ok_or_else(|| {
+        Failure::protocol(describe(&Method::POST, reply.url()), "the registry does not say where to upload to")
+    })?;
+    let min_chunk = reply
+        .headers()
+        .get(MIN_CHUNK_HEADER)
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    Ok(Place { location, offset, min_chunk })
+}
+
+/// How many bytes a `Range` of the form `0-9` or `bytes=0-9` stands for. Registries
+/// write `0-0` for none as well as for one.
+fn parse_range(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    let (first, last) = text.strip_prefix("bytes=").unwrap_or(text).split_once('-')?;
+    let last: u64 = last.trim().parse().ok()?;
+    if first.trim() != "0" {
+        return None;
+    }
+    Some(if last == 0 { 0 } else { last.checked_add(1)? })
+}
+
+/// Hashes the file as it goes by, each byte once.
+struct Check {
+    expected: Digest,
+    state: Mutex<CheckState>,
+}
+
+struct CheckState {
+    hash: Option<sha2::Sha256>,
+    upto: u64,
+    size: u64,
+    damage: Option<String>,
+}
+
+impl Check {
+    fn new(blob: &Descriptor) -> Arc<Self> {
+        Arc::new(Check {
+            expected: blob.digest.clone(),
+            state: Mutex::new(CheckState {
+                hash: Some(sha2::Sha256::new()),
+                upto: 0,
+                size: blob.size,
+                damage: None,
+            }),
+        })
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).damage.clone()
+    }
+
+    fn report(&self, message: String) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).damage.get_or_insert(message);
+    }
+
+    /// Takes what was read at an offset; false where the file is not what it should be.
+    fn feed(&self, offset: u64, bytes: &[u8]) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = usize::try_from(state.upto.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if offset <= state.upto && known < bytes.len() {
+            let fresh = &bytes[known..];
+            if let Some(hash) = &mut state.hash {
+                hash.update(fresh);
+            }
+            state.upto += fresh.len() as u64;
+            if state.upto == state.size
+                && let Some(hash) = state.hash.take()
+            {
+                let found = Digest::from_hash(hash);
+                if found != self.expected {
+                    state.damage = Some(format!("the blob is damaged: it has the digest {found}, not {}", self.expected));
+                }
+            }
+        }
+        state.damage.is_none()
+    }
+
+    /// Hashes what never went by, because an earlier run had uploaded it.
+    fn finish(&self, file: &Path, size: u64) -> Result<(), Failure> {
+        let failed = |message: String| Failure::protocol(format!("reading `{}`", file.display()), message);
+        let upto = self.state.lock().unwrap_or_else(PoisonError::into_inner).upto;
+        if upto < size {
+            let mut source = File::open(file).map_err(|e| failed(e.to_string()))?;
+            source.seek(SeekFrom::Start(upto)).map_err(|e| failed(e.to_string()))?;
+            let mut buffer = vec![0; BUFFER];
+            let mut offset = upto;
+            loop {
+                let read = source.read(&mut buffer).map_err(|e| failed(e.to_string()))?;
+                if read == 0 || !self.feed(offset, &buffer[..read]) {
+                    break;
+                }
+                offset += read as u64;
+            }
+        }
+        match self.damage() {
+            None => Ok(()),
+            Some(message) => Err(failed(message)),
+        }
+    }
+}
+
+/// Whether anything moves.
+#[derive(Default)]
+struct Meter(AtomicU64);
+
+impl Meter {
+    /// Ends when nothing has moved for `timeout`; for longer, once all is sent.
+    async fn stalled(self: Arc<Self>, length: u64, timeout: Duration) {
+        let mut seen = 0;
+        let mut quiet = 0;
+        const STEPS: u32 = 4;
+        loop {
+            tokio::time::sleep(timeout / STEPS).await;
+            let sent = self.0.load(Ordering::Relaxed);
+            quiet = if sent == seen { quiet + 1 } else { 0 };
+            seen = sent;
+            let patience = if sent >= length { STEPS * COMMIT_PATIENCE } else { STEPS };
+            if quiet >= patience {
+                return;
+            }
+        }
+    }
+}
+
+/// A part of a file as the body of a request, read on a thread of its own.
+fn body(file: &Path, range: std::ops::Range<u64>, check: &Arc<Check>, meter: &Arc<Meter>) -> reqwest::Body {
+    let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
+    let (path, check, meter) = (file.to_owned(), Arc::clone(check), Arc::clone(meter));
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = read_range(&path, range, &check, &sender) {
+            check.report(error.to_string());
+            // Where nobody listens any more, the request has ended before.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    reqwest::Body::wrap_stream(stream::unfold((receiver, meter), |(mut receiver, meter)| async move {
+        let next = receiver.recv().await?;
+        if let Ok(bytes) = &next {
+            meter.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Some((next, (receiver, meter)))
+    }))
+}
+
+fn read_range(
+    path: &Path,
+    range: std::ops::Range<u64>,
+    check: &Check,
+    sender: &mpsc::Sender<std::io::Result<Bytes>>,
+) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut offset = range.start;
+    while offset < range.end {
+        let length = usize::try_from(range.end - offset).unwrap_or(BUFFER).min(BUFFER);
+        let mut buffer = vec![0; length];
+        file.read_exact(&mut buffer).map_err(|e| {
+            if e.kind() == std::io::ErrorKind::UnexpectedEof {
+                std::io::Error::new(e.kind(), "the blob is damaged: it is shorter than its descriptor says")
+            } else {
+                e
+            }
+        })?;
+        if !check.feed(offset, &buffer) {
+            return Err(std::io::Error::other(check.damage().unwrap_or_default()));
+        }
+        offset += length as u64;
+        if sender.blocking_send(Ok(buffer.into())).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_registries_say_they_have() {
+        for (text, bytes) in [("0-9", Some(10)), ("bytes=0-9", Some(10)), ("0-0", Some(0)), ("0--1", None), ("5-9", None), ("x", None)] {
+            assert_eq!(parse_range(&HeaderValue::from_static(text)), bytes, "{text}");
+        }
+        assert_eq!(parse_range(&HeaderValue::from_str(&format!("0-{}", u64::MAX)).unwrap()), None);
+    }
+
+    #[test]
+    fn hashes_each_byte_once() {
+        let blob = Descriptor::of("x", b"abcdef");
+        let check = Check::new(&blob);
+        assert!(check.feed(0, b"abc") && check.feed(0, b"abcd") && check.feed(3, b"de") && check.feed(4, b"ef"));
+        assert_eq!(check.damage(), None);
+        let check = Check::new(&blob);
+        assert!(check.feed(0, b"abc") && !check.feed(3, b"xyz"));
+        assert!(check.damage().is_some());
+    }
+
+    #[test]
+    fn gives_way_to_what_a_registry_takes() {
+        let failed = |status: Option<u16>| Failure {
+            status: status.map(|s| StatusCode::from_u16(s).unwrap()),
+            ..Failure::protocol("PATCH x", "")
+        };
+        let large = 100 << 20;
+        assert_eq!(next_style(Style::Chunks(0), large, &failed(Some(413)), 0), Some(Style::Chunks(1)));
+        assert_eq!(next_style(Style::Chunks(2), large, &failed(Some(413)), 0), None);
+        assert_eq!(next_style(Style::Chunks(0), large, &failed(Some(405)), 0), Some(Style::Whole));
+        assert_eq!(next_style(Style::Chunks(0), large, &failed(Some(403)), 0), None);
+        assert_eq!(next_style(Style::Chunks(0), large, &failed(None), 2), Some(Style::Chunks(1)));
+        assert_eq!(next_style(Style::Whole, large, &failed(Some(413)), 0), Some(Style::Chunks(2)));
+        assert_eq!(next_style(Style::Whole, 10, &failed(Some(413)), 0), None);
+    }
+}
