@@ -84,15 +84,7 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
         }
         _ => {}
     }
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".edgepack-").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(folder).map_err(to_error())?;
+    let mut file = temporary_in(folder_of(&target)).map_err(to_error())?;
     if let Some(meta) = old.filter(std::fs::Metadata::is_file) {
         file.as_file()
             .set_permissions(meta.permissions())
@@ -114,6 +106,98 @@ pub fn write_into_new(path: &Path, contents: &[u8]) -> Result<(), Error> {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
     write(path, contents)
+}
+
+/// Copies a file into a folder of ours, which is made where it is missing; the copy
+/// is whole or not there.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn copy_into_new(from: &Path, to: &Path) -> Result<(), Error> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let mut source = std::fs::File::open(from).map_err(Error::io("read", from))?;
+    let mut file = temporary_in(folder).map_err(Error::io("write", to))?;
+    std::io::copy(&mut source, &mut file).map_err(Error::io("write", to))?;
+    file.persist(to).map_err(|e| Error::io("write", to)(e.error))?;
+    Ok(())
+}
+
+/// A file that is filled bit by bit and then takes its place, or is gone.
+#[derive(Debug)]
+pub struct Pending {
+    file: tempfile::NamedTempFile,
+    target: std::path::PathBuf,
+}
+
+impl Pending {
+    /// Begins a file that shall become `path`. Its folder has to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn new(path: &Path) -> Result<Self, Error> {
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if target.is_dir() {
+            let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(Error::io("write", path)(error));
+        }
+        let special = std::fs::metadata(&target).is_ok_and(|m| !m.is_file());
+        let elsewhere = std::env::temp_dir();
+        let folder = if special { &elsewhere } else { folder_of(&target) };
+        let file = temporary_in(folder).map_err(Error::io("write", path))?;
+        Ok(Pending { file, target })
+    }
+
+    /// The file, to be written to.
+    pub fn file(&mut self) -> &mut std::fs::File {
+        self.file.as_file_mut()
+    }
+
+    /// Puts it in its place. What is no file there (a device, a pipe) is written to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the place is then as it was before.
+    pub fn finish(mut self) -> Result<(), Error> {
+        use std::io::Seek;
+        let failed = || Error::io("write", &self.target);
+        match std::fs::metadata(&self.target) {
+            Ok(meta) if !meta.is_file() => {
+                let mut special = std::fs::File::options()
+                    .write(true)
+                    .open(&self.target)
+                    .map_err(failed())?;
+                let file = self.file.as_file_mut();
+                file.rewind().and_then(|()| std::io::copy(file, &mut special)).map_err(Error::io("write", &self.target))?;
+                Ok(())
+            }
+            old => {
+                if let Ok(meta) = old {
+                    self.file.as_file().set_permissions(meta.permissions()).map_err(failed())?;
+                }
+                let target = self.target;
+                self.file.persist(&target).map_err(|e| Error::io("write", target)(e.error))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".edgepack-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    builder.tempfile_in(folder)
 }
 
 /// Removes what an earlier run wrote and this one is about to contradict. A file

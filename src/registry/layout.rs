@@ -11,16 +11,74 @@
 )]
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use sha2::Digest as _;
+
 use crate::error::Error;
-use crate::oci::{Artifact, Blob, Digest, Index, annotation};
+use crate::oci::{Annotations, Artifact, Blob, Descriptor, Digest, Index, Manifest, annotation};
 use crate::output;
+use crate::registry::reference::LAYOUT_PREFIX;
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_CONTENTS: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const INDEX_FILE: &str = "index.json";
 const LOCK_FILE: &str = ".lock";
+/// A manifest that is larger is none.
+const MAX_MANIFEST: u64 = 4 << 20;
+
+/// `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@DIGEST`.
+#[derive(Clone, Debug)]
+pub struct LayoutReference {
+    /// The layout.
+    pub layout: Layout,
+    /// A tag or a digest, where one was given.
+    pub version: Option<String>,
+}
+
+impl LayoutReference {
+    /// Parses a reference to a layout that is there; none where the text does not
+    /// begin with `oci:`. Folders and tags may both hold colons: the first place to
+    /// split at is taken where the part before is a layout.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where there is no such layout.
+    pub fn parse(text: &str) -> Option<Result<Self, Error>> {
+        let rest = text.strip_prefix(LAYOUT_PREFIX)?;
+        let is_layout = |folder: &str| Path::new(folder).join(INDEX_FILE).is_file();
+        let at = |folder: &str, version: Option<&str>| {
+            Some(Ok(LayoutReference {
+                layout: Layout::at(folder.into()),
+                version: version.map(str::to_owned),
+            }))
+        };
+        if is_layout(rest) {
+            return at(rest, None);
+        }
+        if let Some((folder, digest)) = rest.rsplit_once('@')
+            && is_layout(folder)
+        {
+            return at(folder, Some(digest));
+        }
+        for (place, _) in rest.match_indices(':') {
+            if is_layout(&rest[..place]) {
+                return at(&rest[..place], Some(&rest[place + 1..]));
+            }
+        }
+        Some(Err(Error::Usage {
+            message: format!("`{text}`: there is no OCI image layout"),
+            hint: Some("write oci:DIR:TAG; cargo edgepack build makes a layout in target/edgepack/oci".into()),
+        }))
+    }
+}
+
+/// The tag of an entry of an index.
+#[must_use]
+pub fn tag_of(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(annotation::REF_NAME).map(String::as_str)
+}
 
 /// A layout in a folder.
 #[derive(Clone, Debug)]
@@ -58,23 +116,132 @@ impl Layout {
         for blob in artifact.blobs.iter().chain([&artifact.manifest]) {
             self.store_blob(blob)?;
         }
+        self.tag(&artifact.manifest.descriptor, Some(tag))
+    }
+
+    /// Lists a manifest that is stored, under a tag or without one. A tag names it
+    /// and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Usage`].
+    pub fn tag(&self, manifest: &Descriptor, tag: Option<&str>) -> Result<(), Error> {
+        self.prepare()?;
         self.change_index(|index| {
-            index.manifests.retain(|m| {
-                m.annotations
-                    .get(annotation::REF_NAME)
-                    .is_none_or(|t| t != tag)
-            });
-            let mut entry = artifact.manifest.descriptor.clone();
-            entry
-                .annotations
-                .insert(annotation::REF_NAME.to_owned(), tag.to_owned());
+            if tag.is_none() && index.manifests.iter().any(|m| m.digest == manifest.digest) {
+                return;
+            }
+            index.manifests.retain(|m| tag.is_none() || tag_of(m) != tag);
+            let mut entry = Descriptor {
+                annotations: Annotations::new(),
+                ..manifest.clone()
+            };
+            if let Some(tag) = tag {
+                entry.annotations.insert(annotation::REF_NAME.to_owned(), tag.to_owned());
+            }
             index.manifests.push(entry);
-            index.manifests.sort_by(|a, b| {
-                let tag =
-                    |d: &crate::oci::Descriptor| d.annotations.get(annotation::REF_NAME).cloned();
-                tag(a).cmp(&tag(b)).then_with(|| a.digest.cmp(&b.digest))
-            });
+            index
+                .manifests
+                .sort_by(|a, b| tag_of(a).cmp(&tag_of(b)).then_with(|| a.digest.cmp(&b.digest)));
         })
+    }
+
+    /// What a tag or a digest stands for; without either, the one manifest that the
+    /// layout holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] that lists what there is.
+    pub fn resolve(&self, version: Option<&str>) -> Result<Descriptor, Error> {
+        let index = self.index()?;
+        let matches = |m: &&Descriptor| match version {
+            Some(version) => tag_of(m) == Some(version) || m.digest.as_str() == version,
+            None => tag_of(m).is_some(),
+        };
+        let mut found: Vec<&Descriptor> = index.manifests.iter().filter(matches).collect();
+        if found.is_empty() && version.is_none() {
+            found = index.manifests.iter().collect();
+        }
+        found.dedup_by(|a, b| a.digest == b.digest);
+        if let [only] = found[..] {
+            return Ok(only.clone());
+        }
+        let tags: Vec<_> = index.manifests.iter().filter_map(tag_of).take(20).collect();
+        let folder = self.folder.display();
+        Err(Error::Usage {
+            message: match version {
+                Some(version) => format!("the layout `{folder}` has no `{version}`"),
+                None if found.is_empty() => format!("the layout `{folder}` is empty"),
+                None => format!("the layout `{folder}` holds several artifacts"),
+            },
+            hint: (!tags.is_empty()).then(|| format!("name one as oci:{folder}:TAG; it has {}", tags.join(", "))),
+        })
+    }
+
+    /// The bytes of a manifest or another small blob, checked against its digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the layout is damaged.
+    pub fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        let path = self.require(blob)?;
+        if blob.size > MAX_MANIFEST {
+            return Err(damaged(&path, "it is far too large for a manifest or a config"));
+        }
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        if Digest::of(&bytes) != blob.digest {
+            return Err(damaged(&path, "its digest is another"));
+        }
+        Ok(bytes)
+    }
+
+    /// The path of a blob that is there and has the size that it should have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the layout is damaged.
+    pub fn require(&self, blob: &Descriptor) -> Result<PathBuf, Error> {
+        let path = self.blob_path(&blob.digest);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.len() == blob.size => Ok(path),
+            Ok(meta) => Err(damaged(&path, &format!("it has {} bytes, not {}", meta.len(), blob.size))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(damaged(&path, "it is missing")),
+            Err(e) => Err(Error::io("read", path)(e)),
+        }
+    }
+
+    /// The manifests of the layout whose subject is `subject`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the layout is damaged.
+    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let mut found: Vec<Descriptor> = Vec::new();
+        for entry in self.index()?.manifests {
+            let bytes = self.read(&entry)?;
+            let about = serde_json::from_slice::<Manifest>(&bytes).ok().and_then(|m| m.subject);
+            if about.is_some_and(|s| s.digest == *subject) && !found.iter().any(|f| f.digest == entry.digest) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Copies a blob from another layout, checking it on the way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Usage`] where the other layout is damaged.
+    pub fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<(), Error> {
+        let source = from.require(blob)?;
+        let target = self.blob_path(&blob.digest);
+        if fs::metadata(&target).is_ok_and(|m| m.len() == blob.size) && hash_file(&target)? == blob.digest {
+            return Ok(());
+        }
+        if hash_file(&source)? != blob.digest {
+            return Err(damaged(&source, "its digest is another"));
+        }
+        output::copy_into_new(&source, &target)
     }
 
     /// The index; empty where there is no layout yet.
@@ -120,6 +287,26 @@ impl Layout {
         let json = serde_json::to_vec(&index).map_err(|e| Error::Internal(e.to_string()))?;
         output::write_into_new(&self.folder.join(INDEX_FILE), &json)
         // The lock ends with its file.
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::Usage {
+        message: format!("the layout is damaged: `{}`: {why}", path.display()),
+        hint: Some("build it again, or fetch it again".into()),
+    }
+}
+
+fn hash_file(path: &Path) -> Result<Digest, Error> {
+    let mut file = fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let read = file.read(&mut buffer).map_err(Error::io("read", path))?;
+        if read == 0 {
+            return Ok(Digest::from_hash(hash));
+        }
+        hash.update(&buffer[..read]);
     }
 }
 

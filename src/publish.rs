@@ -1,0 +1,380 @@
+//! The publish stage: what a layout holds goes to a registry, or to another layout.
+//!
+//! The order is what makes it safe: every blob, then the manifest by its digest,
+//! then its referrers, and the tags last. Until a tag is set nobody sees anything,
+//! and whatever is there already is not sent again, so that a run which was cut
+//! short is finished by running it once more.
+//!
+//! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::cache::{Cache, Key};
+use crate::error::Error;
+use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
+use crate::registry::http::Client;
+use crate::registry::layout::Layout;
+use crate::registry::reference::Repository;
+use crate::registry::remote::upload::{Bookmark, Upload, Uploaded};
+use crate::registry::remote::{Remote, Rights};
+use crate::tags::Tag;
+
+/// Artifacts that are pushed at a time.
+const PARALLEL_ARTIFACTS: usize = 8;
+/// Blobs of one artifact that are pushed at a time.
+const PARALLEL_BLOBS: usize = 4;
+/// Indexes of indexes of indexes: no artifact is that deep.
+const MAX_DEPTH: usize = 4;
+const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// A manifest in a layout with all that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The manifest.
+    pub manifest: Descriptor,
+    bytes: Bytes,
+    /// The blobs that it refers to, each once.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests that it lists, where it is an index.
+    children: Vec<Bundle>,
+    /// Manifests whose subject it is.
+    pub referrers: Vec<Bundle>,
+    subject: Option<Digest>,
+    /// How a referrer is listed, where the registry does not do so by itself.
+    listed_as: Descriptor,
+}
+
+impl Bundle {
+    /// Reads a manifest of a layout and all that belongs to it, and checks that the
+    /// layout holds it all. Blobs are not read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the layout is damaged.
+    pub fn read(layout: &Layout, manifest: &Descriptor) -> Result<Self, Error> {
+        Self::read_at(layout, manifest, 0)
+    }
+
+    fn read_at(layout: &Layout, manifest: &Descriptor, depth: usize) -> Result<Self, Error> {
+        let no_manifest = |why: String| Error::Usage {
+            message: format!("{} in the layout is no manifest: {why}", manifest.digest),
+            hint: None,
+        };
+        if depth > MAX_DEPTH {
+            return Err(no_manifest("it is nested too deeply".into()));
+        }
+        let bytes = layout.read(manifest)?;
+        let mut blobs = Vec::new();
+        let mut children = Vec::new();
+        let mut listed_as = Descriptor {
+            annotations: std::collections::BTreeMap::new(),
+            artifact_type: None,
+            ..manifest.clone()
+        };
+        let mut subject = None;
+        if matches!(manifest.media_type.as_str(), MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST) {
+            let index: Index = serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
+            for child in &index.manifests {
+                children.push(Self::read_at(layout, child, depth + 1)?);
+            }
+        } else {
+            let parsed: Manifest = serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
+            let mut seen = BTreeSet::new();
+            for blob in std::iter::once(&parsed.config).chain(&parsed.layers) {
+                layout.require(blob)?;
+                if seen.insert(&blob.digest) {
+                    blobs.push(blob.clone());
+                }
+            }
+            listed_as.artifact_type = Some(parsed.artifact_type.unwrap_or(parsed.config.media_type));
+            listed_as.annotations = parsed.annotations;
+            subject = parsed.subject.map(|s| s.digest);
+        }
+        let referrers = layout
+            .referrers(&manifest.digest)?
+            .iter()
+            .map(|referrer| Self::read_at(layout, referrer, depth + 1))
+            .collect::<Result<_, _>>()?;
+        Ok(Bundle {
+            manifest: manifest.clone(),
+            bytes: bytes.into(),
+            blobs,
+            children,
+            referrers,
+            subject,
+            listed_as,
+        })
+    }
+
+    /// The bytes of all blobs and manifests.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let below = self.children.iter().chain(&self.referrers).map(Bundle::size).sum::<u64>();
+        self.blobs.iter().map(|b| b.size).sum::<u64>() + self.manifest.size + below
+    }
+}
+
+/// An artifact and where it goes.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What people call it.
+    pub name: String,
+    /// The layout that holds it.
+    pub layout: Layout,
+    /// The artifact.
+    pub bundle: Bundle,
+    /// The repository that it goes to.
+    pub repository: Repository,
+    /// The tags that it gets.
+    pub tags: Vec<Tag>,
+}
+
+/// What to do about what is there already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Set tags anew that name another artifact.
+    pub force: bool,
+    /// Leave an artifact alone that is there under its first tag.
+    pub skip_existing: bool,
+}
+
+/// What became of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagState {
+    /// It names the artifact now.
+    Set,
+    /// It did so before.
+    Unchanged,
+}
+
+/// What became of an artifact.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its tags.
+    pub tags: Vec<(String, TagState)>,
+    /// Bytes of blobs that were sent.
+    pub sent: u64,
+}
+
+/// Told to whoever watches; items are numbered in the order in which they came.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A blob is on its way.
+    Progress {
+        /// Which item.
+        item: usize,
+        /// Which blob.
+        blob: &'a Descriptor,
+        /// How many bytes of it the registry has.
+        done: u64,
+    },
+    /// A blob is there.
+    Blob {
+        /// Which item.
+        item: usize,
+        /// Which blob.
+        blob: &'a Descriptor,
+        /// How it came there; none where it was there before.
+        how: Option<Uploaded>,
+    },
+    /// An item is done, or has failed.
+    Done {
+        /// Which item.
+        item: usize,
+    },
+}
+
+/// What pushing works with.
+pub struct Context<'a> {
+    /// The client.
+    pub client: &'a Arc<Client>,
+    /// Remembers where blobs are, and uploads that were cut short.
+    pub cache: &'a Cache,
+    /// What to do about what is there already.
+    pub rules: Rules,
+    /// Told what happens.
+    pub on_event: &'a (dyn Fn(Event<'_>) + Send + Sync),
+}
+
+/// Pushes several artifacts, a few at a time. One that fails does not keep the
+/// others from their way. The results are in the order of the items.
+pub async fn publish_all(items: &[Item], context: &Context<'_>) -> Vec<Result<Published, Error>> {
+    let mut results: Vec<(usize, Result<Published, Error>)> = stream::iter(items.iter().enumerate())
+        .map(|(number, item)| async move {
+            let result = Push { item, number, context, sent: AtomicU64::new(0) }.run().await;
+            (context.on_event)(Event::Done { item: number });
+            (number, result)
+        })
+        .buffer_unordered(PARALLEL_ARTIFACTS)
+        .collect()
+        .await;
+    results.sort_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// One artifact on its way.
+struct Push<'a> {
+    item: &'a Item,
+    number: usize,
+    context: &'a Context<'a>,
+    sent: AtomicU64,
+}
+
+impl Push<'_> {
+    async fn run(&self) -> Result<Published, Error> {
+        let Item { repository, tags, bundle, .. } = self.item;
+        let remote = Remote::open(self.context.client, repository, Rights::Push)?;
+        let digest = &bundle.manifest.digest;
+        // Before anything is sent: a tag that must not be moved ends it here.
+        let mut states = Vec::new();
+        for tag in tags {
+            let state = self.look_at(&remote, tag).await?;
+            states.push((tag.name.clone(), state));
+            if self.context.rules.skip_existing && state == Some(TagState::Unchanged) {
+                return Ok(self.published(states.into_iter().map(|(n, _)| (n, TagState::Unchanged)).collect()));
+            }
+        }
+        let complete = states.iter().any(|(_, state)| *state == Some(TagState::Unchanged));
+        self.push(&remote, bundle, complete).await?;
+        let mut done = Vec::new();
+        for (name, state) in states {
+            if state.is_none() {
+                remote.put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes).await?;
+                let now = remote.resolve(&name).await?;
+                if now.as_ref() != Some(digest) {
+                    return Err(moved(repository, &name, now.as_ref(), digest));
+                }
+            }
+            done.push((name, state.unwrap_or(TagState::Set)));
+        }
+        Ok(self.published(done))
+    }
+
+    fn published(&self, tags: Vec<(String, TagState)>) -> Published {
+        Published { tags, sent: self.sent.load(Ordering::Relaxed) }
+    }
+
+    /// [`TagState::Unchanged`] where a tag names the artifact already, none where it
+    /// has to be set.
+    async fn look_at(&self, remote: &Remote, tag: &Tag) -> Result<Option<TagState>, Error> {
+        let digest = &self.item.bundle.manifest.digest;
+        match remote.resolve(&tag.name).await? {
+            Some(there) if there == *digest => Ok(Some(TagState::Unchanged)),
+            Some(there) if !tag.moving && !self.context.rules.force => Err(Error::Registry {
+                message: format!(
+                    "{}:{} names another artifact already, {there}; this one is {digest}",
+                    remote.repository(),
+                    tag.name
+                ),
+                hint: Some("raise the version, choose another --tag, or move the tag with --force".into()),
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    /// Pushes a manifest with all that belongs to it, but for the tags.
+    async fn push(&self, remote: &Remote, bundle: &Bundle, mut complete: bool) -> Result<(), Error> {
+        let digest = bundle.manifest.digest.as_str();
+        if !complete && (bundle.subject.is_some() || !bundle.children.is_empty()) {
+            complete = remote.resolve(digest).await?.is_some();
+        }
+        if !complete {
+            for child in &bundle.children {
+                Box::pin(self.push(remote, child, false)).await?;
+            }
+            stream::iter(bundle.blobs.iter().map(Ok::<_, Error>))
+                .try_for_each_concurrent(PARALLEL_BLOBS, |blob| self.push_blob(remote, blob))
+                .await?;
+            let listed = remote.put_manifest(digest, &bundle.manifest.media_type, &bundle.bytes).await?;
+            if let Some(subject) = &bundle.subject
+                && !listed
+            {
+                remote.add_referrer(subject, &bundle.listed_as).await?;
+            }
+        }
+        for referrer in &bundle.referrers {
+            Box::pin(self.push(remote, referrer, false)).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_blob(&self, remote: &Remote, blob: &Descriptor) -> Result<(), Error> {
+        let report = |how| (self.context.on_event)(Event::Blob { item: self.number, blob, how });
+        let known = Key::new(
+            "blob-at/1",
+            &[remote.repository().host().as_bytes(), blob.digest.as_str().as_bytes()],
+        );
+        let path = remote.repository().path();
+        if remote.has_blob(blob).await? {
+            report(None);
+        } else {
+            let file = self.item.layout.require(blob)?;
+            let elsewhere = self
+                .context
+                .cache
+                .get(&known)
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .filter(|other| other != path && Repository::parse(&format!("{}/{other}", remote.repository().host())).is_ok());
+            let how = remote
+                .push_blob(&Upload {
+                    blob,
+                    file: &file,
+                    mount_from: elsewhere.as_deref(),
+                    bookmark: Bookmark::new(self.context.cache, remote.repository(), &blob.digest),
+                    on_progress: &|done| {
+                        (self.context.on_event)(Event::Progress { item: self.number, blob, done });
+                    },
+                })
+                .await?;
+            if how == Uploaded::Sent {
+                self.sent.fetch_add(blob.size, Ordering::Relaxed);
+            }
+            report(Some(how));
+        }
+        self.context.cache.put(&known, path.as_bytes());
+        Ok(())
+    }
+}
+
+fn moved(repository: &Repository, tag: &str, now: Option<&Digest>, digest: &Digest) -> Error {
+    let now = now.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    Error::Registry {
+        message: format!("{repository}:{tag} was set to {digest}, but names {now}: somebody else set it at the same time"),
+        hint: Some(format!("both artifacts are complete; pull this one as {}", repository.at(digest))),
+    }
+}
+
+/// Copies an artifact into another layout, in place of pushing it.
+///
+/// # Errors
+///
+/// [`Error::Io`], or [`Error::Usage`] where the first layout is damaged.
+pub fn copy_to_layout(item: &Item, to: &Layout) -> Result<(), Error> {
+    copy_bundle(&item.layout, &item.bundle, to)?;
+    if item.tags.is_empty() {
+        to.tag(&item.bundle.manifest, None)?;
+    }
+    for tag in &item.tags {
+        to.tag(&item.bundle.manifest, Some(&tag.name))?;
+    }
+    Ok(())
+}
+
+fn copy_bundle(from: &Layout, bundle: &Bundle, to: &Layout) -> Result<(), Error> {
+    for child in &bundle.children {
+        copy_bundle(from, child, to)?;
+    }
+    for blob in bundle.blobs.iter().chain([&bundle.manifest]) {
+        to.copy_blob(from, blob)?;
+    }
+    for referrer in &bundle.referrers {
+        copy_bundle(from, referrer, to)?;
+        to.tag(&referrer.manifest, None)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Tags from patterns: what a version is called in a registry.
+//!
+//! Some tags stay (`1.2.3` is one artifact for good), others move along with each
+//! release (`1.2`, `latest`). Which is which decides whether one that names another
+//! artifact may be set anew.
+
+use cargo_metadata::semver::Version;
+
+use crate::error::Error;
+use crate::oci::tag_from_version;
+use crate::registry::reference::{LATEST, is_tag};
+
+/// The pattern that is used where none is given.
+pub const DEFAULT_PATTERN: &str = "{version}";
+const PLACEHOLDERS: &[&str] = &["version", "major", "minor", "patch", "name"];
+
+/// A tag that is going to be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The tag.
+    pub name: String,
+    /// Whether it may name another artifact before.
+    pub moving: bool,
+}
+
+/// Patterns for tags, and where they come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns {
+    /// The patterns.
+    pub patterns: Vec<String>,
+    /// Whether they stand in the configuration, and so hold for every release.
+    pub configured: bool,
+}
+
+/// The tags for a version, and what to tell the user about those left out.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for a pattern that makes no tag.
+pub fn expand(patterns: &Patterns, name: &str, version: &str) -> Result<(Vec<Tag>, Vec<String>), Error> {
+    let parsed = Version::parse(version).ok();
+    let prerelease = parsed.as_ref().is_some_and(|v| !v.pre.is_empty());
+    let mut tags: Vec<Tag> = Vec::new();
+    let mut notes = Vec::new();
+    for pattern in &patterns.patterns {
+        let text = fill(pattern, name, version, parsed.as_ref())?;
+        if !is_tag(&text) {
+            return Err(Error::Usage {
+                message: format!("`{text}` is no tag"),
+                hint: Some("a tag has letters, digits, `.`, `_` and `-`, 128 at most, and does not begin with `.` or `-`".into()),
+            });
+        }
+        let constant = !pattern.contains("{version}");
+        let moving = constant && (pattern.contains('{') || pattern == LATEST || patterns.configured);
+        if moving && prerelease && patterns.configured {
+            notes.push(format!("{version} is a prerelease: the tag `{text}` stays where it is"));
+        } else if !tags.iter().any(|t| t.name == text) {
+            tags.push(Tag { name: text, moving });
+        }
+    }
+    Ok((tags, notes))
+}
+
+fn fill(pattern: &str, name: &str, version: &str, parsed: Option<&Version>) -> Result<String, Error> {
+    let mut text = String::new();
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once('{') {
+        text.push_str(before);
+        let wrong = |message: String| Error::Usage {
+            message,
+            hint: Some(format!("tag patterns know {{{}}}", PLACEHOLDERS.join("}, {"))),
+        };
+        let (placeholder, after) = after
+            .split_once('}')
+            .ok_or_else(|| wrong(format!("the tag pattern `{pattern}` has a `{{` without its `}}`")))?;
+        let number = |part: fn(&Version) -> u64| {
+            parsed.map(|v| part(v).to_string()).ok_or_else(|| Error::Usage {
+                message: format!("the version `{version}` has no {{{placeholder}}} for the tag pattern `{pattern}`"),
+                hint: Some("use a semantic version, such as 1.2.3".into()),
+            })
+        };
+        text.push_str(&match placeholder {
+            "version" => tag_from_version(version),
+            "name" => tag_from_version(name),
+            "major" => number(|v| v.major)?,
+            "minor" => number(|v| v.minor)?,
+            "patch" => number(|v| v.patch)?,
+            other => return Err(wrong(format!("the tag pattern `{pattern}` has an unknown `{{{other}}}`"))),
+        });
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(patterns: &[&str], configured: bool, version: &str) -> Vec<(String, bool)> {
+        let patterns = Patterns {
+            patterns: patterns.iter().map(|&p| p.to_owned()).collect(),
+            configured,
+        };
+        let (tags, _) = expand(&patterns, "demo", version).unwrap();
+        tags.into_iter().map(|t| (t.name, t.moving)).collect()
+    }
+
+    fn is(name: &str, moving: bool) -> (String, bool) {
+        (name.to_owned(), moving)
+    }
+
+    #[test]
+    fn versions_stay_and_the_rest_moves() {
+        let all = ["{version}", "{major}.{minor}", "latest", "edge"];
+        assert_eq!(
+            tags(&all, true, "1.2.3+b"),
+            [is("1.2.3_b", false), is("1.2", true), is("latest", true), is("edge", true)]
+        );
+        assert_eq!(tags(&["v1", "latest"], false, "1.2.3"), [is("v1", false), is("latest", true)]);
+        assert_eq!(tags(&["{name}-{version}", "x", "x"], false, "1.2.3").len(), 2);
+    }
+
+    #[test]
+    fn prereleases_move_nothing() {
+        assert_eq!(tags(&["{version}", "{major}", "latest"], true, "1.2.3-rc.1"), [is("1.2.3-rc.1", false)]);
+        // Asked for on the command line, it is done.
+        assert_eq!(tags(&["latest"], false, "1.2.3-rc.1"), [is("latest", true)]);
+    }
+
+    #[test]
+    fn what_makes_no_tag_is_an_error() {
+        for (pattern, version) in [("{versoin}", "1.0.0"), ("{version", "1.0.0"), ("a b", "1.0.0"), ("", "1.0.0"), ("{major}", "one")] {
+            let patterns = Patterns { patterns: vec![pattern.to_owned()], configured: true };
+            let error = expand(&patterns, "demo", version).unwrap_err();
+            assert!(error.hint().is_some(), "{error}");
+        }
+    }
+}
