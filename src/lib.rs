@@ -35,5 +35,6 @@ pub mod size;
 pub mod source;
 pub mod tool;
 pub mod toolchain;
+pub mod unpack;
 pub mod validate;
 pub mod wasm;
