@@ -110,8 +110,8 @@ impl FromStr for Variant {
 /// for. The first is the one that reports put first.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Variant>")]
-#[schemars(transparent)]
-pub struct Variants(#[schemars(length(min = 1))] Vec<Variant>);
+#[schemars(extend("minItems" = 1))]
+pub struct Variants(Vec<Variant>);
 
 impl Variants {
     /// The variants.
