@@ -191,7 +191,9 @@ impl Descriptor {
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u8,
-    /// Always [`MEDIA_TYPE_MANIFEST`]; pullers check for it.
+    /// Always [`MEDIA_TYPE_MANIFEST`]; pullers check for it. The spec does not ask for
+    /// it, and what others wrote may lack it: it is then empty.
+    #[serde(default)]
     pub media_type: String,
     /// The config.
     pub config: Descriptor,

@@ -117,6 +117,19 @@ fn finds_what_others_push_as_it_is() {
 }
 
 #[test]
+fn a_manifest_need_not_say_its_type() {
+    // As buildah writes it, and as Solo's spec shows it.
+    let manifest: Manifest = serde_json::from_value(json!({
+        "schemaVersion": 2,
+        "config": descriptor(OCI_CONFIG, "config"),
+        "layers": [descriptor(OCI_LAYER, "a")],
+        "annotations": {"module.wasm.image/variant": "compat"},
+    }))
+    .unwrap();
+    assert!(matches!(locate(&manifest), Ok(Payload::Archive(_))));
+}
+
+#[test]
 fn images_are_searched_from_the_top() {
     for layer in [
         OCI_LAYER,

@@ -17,7 +17,7 @@
 //!   `pull` with `validate_layers` in `src/client.rs` of oras-project/rust-oci-client,
 //!   which it calls;
 //! - wkg: `crates/wasm-pkg-client/src/oci/loader.rs` of bytecodealliance/wasm-pkg-tools,
-//!   and `src/config.rs` of bytecodealliance/rust-oci-wasm.
+//!   and what it calls, `src/client.rs` and `src/config.rs` of bytecodealliance/rust-oci-wasm.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -284,8 +284,15 @@ fn kubewarden(image: &Image) -> Result<Vec<u8>, String> {
     Ok(first.bytes)
 }
 
-/// wkg's loader.
+/// wkg: `pull_manifest_and_config`, then `pull`.
 fn wkg(image: &Image) -> Result<Vec<u8>, String> {
+    let mut layers = image.layers();
+    if layers.len() != 1 {
+        return Err("exactly one layer".into());
+    }
+    if image.manifest["mediaType"] != "application/vnd.oci.image.manifest.v1+json" {
+        return Err("manifest media type".into());
+    }
     if image.manifest["config"]["mediaType"] != "application/vnd.wasm.config.v0+json" {
         return Err("config media type".into());
     }
@@ -293,9 +300,9 @@ fn wkg(image: &Image) -> Result<Vec<u8>, String> {
     for field in ["created", "architecture", "os"] {
         config[field].as_str().ok_or(field)?;
     }
-    let mut layers = image.layers();
-    if layers.len() != 1 || layers[0].media_type != "application/wasm" {
-        return Err("exactly one layer of Wasm".into());
+    config["layerDigests"].as_array().ok_or("layerDigests")?;
+    if layers[0].media_type != "application/wasm" {
+        return Err("layer media type".into());
     }
     Ok(layers.remove(0).bytes)
 }
