@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, did_you_mean};
+use crate::pack::Variants;
 use crate::shrink::Level;
 use crate::size::ByteCount;
 
@@ -74,7 +75,7 @@ pub struct BudgetConfig {
     pub gzip: Option<ByteCount>,
 }
 
-/// `publish`: read and checked, used once publishing is there.
+/// `publish`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 #[schemars(deny_unknown_fields)]
@@ -83,6 +84,8 @@ pub struct PublishConfig {
     pub repository: Option<String>,
     /// Tag patterns, with `{version}`, `{major}` and `{minor}`.
     pub tags: Option<Vec<String>>,
+    /// The forms of the artifact: `wasm`, `compat`, `kubewarden`.
+    pub variants: Option<Variants>,
     /// Whether an SBOM is attached.
     pub sbom: Option<bool>,
 }
@@ -168,6 +171,7 @@ impl Config {
             publish: PublishConfig {
                 repository: self.publish.repository.or(base.publish.repository),
                 tags: self.publish.tags.or(base.publish.tags),
+                variants: self.publish.variants.or(base.publish.variants),
                 sbom: self.publish.sbom.or(base.publish.sbom),
             },
             sign: SignConfig {
@@ -237,7 +241,7 @@ mod tests {
             "shrink": {"level": "default", "keep-sections": ["producers"]},
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
-            "publish": {"repository": "example.com/a", "tags": ["{version}"], "sbom": true},
+            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "sbom": true},
             "sign": {"mode": "auto", "key": "env:KEY"},
         }))
         .unwrap();
@@ -284,6 +288,11 @@ mod tests {
                 "check.allow-imports",
             ),
             (json!({"shrink": 3}), "shrink"),
+            (
+                json!({"publish": {"variants": ["wsam"]}}),
+                "publish.variants",
+            ),
+            (json!({"publish": {"variants": []}}), "is empty"),
             (json!("x"), ""),
         ] {
             let error = read(&table).unwrap_err().to_string();

@@ -21,6 +21,8 @@ pub const CHECK_ALLOW_IMPORTS: &str = "EDGEPACK_CHECK_ALLOW_IMPORTS";
 pub const BUDGET_RAW: &str = "EDGEPACK_BUDGET_RAW";
 /// `EDGEPACK_BUDGET_GZIP`: as `budget.gzip`.
 pub const BUDGET_GZIP: &str = "EDGEPACK_BUDGET_GZIP";
+/// `EDGEPACK_PUBLISH_VARIANTS`: as `publish.variants`, separated by commas.
+pub const PUBLISH_VARIANTS: &str = "EDGEPACK_PUBLISH_VARIANTS";
 
 /// The value of a variable that is set to something.
 ///
@@ -56,7 +58,7 @@ fn list(name: &str) -> Result<Option<Vec<String>>, Error> {
     }))
 }
 
-/// What the environment says about shrinking and checking.
+/// What the environment says about shrinking, checking and packing.
 ///
 /// # Errors
 ///
@@ -68,5 +70,6 @@ pub fn overrides() -> Result<Overrides, Error> {
         allow_imports: list(CHECK_ALLOW_IMPORTS)?,
         budget_raw: parsed(BUDGET_RAW)?,
         budget_gzip: parsed(BUDGET_GZIP)?,
+        variants: parsed(PUBLISH_VARIANTS)?,
     })
 }

@@ -34,6 +34,8 @@ pub enum Code {
     BudgetRaw,
     /// The module, compressed, is larger than `budget.gzip`.
     BudgetGzip,
+    /// A variant was asked for that takes core modules only, and this is a component.
+    VariantNeedsModule,
     /// The optimiser cannot read the module; it was stripped only.
     OptimizerUnreadable,
     /// The optimiser crashed or met a limit; the module was stripped only.
@@ -50,11 +52,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 10] = [
+    pub const ALL: [Code; 11] = [
         Code::InvalidWasm,
         Code::ImportNotAllowed,
         Code::BudgetRaw,
         Code::BudgetGzip,
+        Code::VariantNeedsModule,
         Code::OptimizerUnreadable,
         Code::OptimizerFailed,
         Code::OptimizerRejected,
@@ -71,6 +74,7 @@ impl Code {
             Code::ImportNotAllowed => "import-not-allowed",
             Code::BudgetRaw => "budget-raw",
             Code::BudgetGzip => "budget-gzip",
+            Code::VariantNeedsModule => "variant-needs-module",
             Code::OptimizerUnreadable => "optimizer-unreadable",
             Code::OptimizerFailed => "optimizer-failed",
             Code::OptimizerRejected => "optimizer-rejected",
@@ -84,9 +88,11 @@ impl Code {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Code::InvalidWasm | Code::ImportNotAllowed | Code::BudgetRaw | Code::BudgetGzip => {
-                Severity::Error
-            }
+            Code::InvalidWasm
+            | Code::ImportNotAllowed
+            | Code::BudgetRaw
+            | Code::BudgetGzip
+            | Code::VariantNeedsModule => Severity::Error,
             Code::OptimizerUnreadable
             | Code::OptimizerFailed
             | Code::OptimizerRejected

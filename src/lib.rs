@@ -38,5 +38,6 @@ pub mod source;
 pub mod tags;
 pub mod tool;
 pub mod toolchain;
+pub mod unpack;
 pub mod validate;
 pub mod wasm;

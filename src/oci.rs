@@ -25,6 +25,20 @@ pub const MEDIA_TYPE_WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// <https://www.iana.org/assignments/media-types/application/wasm>
 pub const MEDIA_TYPE_WASM: &str = "application/wasm";
 
+/// The config of a container image.
+/// <https://github.com/opencontainers/image-spec/blob/main/config.md>
+pub const MEDIA_TYPE_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// A layer of a container image: an archive, compressed.
+/// <https://github.com/opencontainers/image-spec/blob/main/layer.md>
+pub const MEDIA_TYPE_LAYER_TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// The config that came before the CNCF's; Kubewarden's to this day.
+/// <https://github.com/engineerd/wasm-to-oci>
+pub const MEDIA_TYPE_WASM_CONFIG_V1: &str = "application/vnd.wasm.config.v1+json";
+/// A layer that is a module as it is, before the CNCF's form; Kubewarden's and Spin's
+/// to this day.
+/// <https://github.com/engineerd/wasm-to-oci>
+pub const MEDIA_TYPE_WASM_CONTENT: &str = "application/vnd.wasm.content.layer.v1+wasm";
+
 /// Annotations with names that the image spec defines.
 /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
 pub mod annotation {
@@ -48,6 +62,9 @@ pub mod annotation {
     pub const REVISION: &str = "org.opencontainers.image.revision";
     /// When it was made, RFC 3339.
     pub const CREATED: &str = "org.opencontainers.image.created";
+    /// `compat` on an image whose entrypoint is Wasm: crun reads it.
+    /// <https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>
+    pub const WASM_IMAGE_VARIANT: &str = "module.wasm.image/variant";
 }
 
 /// A sha256 digest, `sha256:` and 64 lower-case hex digits.

@@ -1,21 +1,184 @@
-//! The pack stage: a validated binary becomes an OCI artifact.
+//! The pack stage: a validated binary becomes an OCI artifact, in one of the forms
+//! that those who pull look for.
 //!
-//! The form is the CNCF Wasm OCI artifact: one manifest, one config, the binary as
-//! the one layer. No clock and no machine takes part: equal inputs make an equal
-//! manifest digest. `docs/oci-artifact.md` describes it for those who read it.
-//!
-//! Spec: <https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>.
+//! No one manifest suits all, and an index breaks several: so each [`Variant`] is
+//! an artifact of its own. No clock and no machine takes part: equal inputs make an
+//! equal manifest digest. `docs/oci-artifact.md` describes the forms for those who
+//! read them.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::error::did_you_mean;
 use crate::oci::{
-    Annotations, Artifact, Blob, Descriptor, Digest, MEDIA_TYPE_MANIFEST, MEDIA_TYPE_WASM,
-    MEDIA_TYPE_WASM_CONFIG, Manifest, annotation,
+    Annotations, Artifact, Blob, Descriptor, MEDIA_TYPE_MANIFEST, Manifest, annotation,
 };
 use crate::validate::Validated;
 use crate::wasm::Kind;
+
+pub mod compat;
+mod kubewarden;
+mod wasm;
+
+/// The form of an artifact.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// The CNCF Wasm OCI artifact: modules and components.
+    #[default]
+    Wasm,
+    /// A container image with `/plugin.wasm`: core modules only.
+    Compat,
+    /// What Kubewarden pulls: core modules only.
+    Kubewarden,
+}
+
+impl Variant {
+    /// Every variant.
+    pub const ALL: [Variant; 3] = [Variant::Wasm, Variant::Compat, Variant::Kubewarden];
+
+    /// The name, as it is written in config and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Wasm => "wasm",
+            Variant::Compat => "compat",
+            Variant::Kubewarden => "kubewarden",
+        }
+    }
+
+    /// Whether there is anyone who would run a binary of this kind in this form.
+    #[must_use]
+    pub fn takes(self, kind: Kind) -> bool {
+        self == Variant::Wasm || kind == Kind::Core
+    }
+
+    /// The name under which an artifact called `name` goes into a layout or a
+    /// repository: each variant has one of its own, because a tag such as
+    /// `1.2.3-compat` would be listed as a prerelease of 1.2.3.
+    #[must_use]
+    pub fn artifact_name(self, name: &str) -> String {
+        match self {
+            Variant::Wasm => name.to_owned(),
+            other => format!("{name}-{other}"),
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || Self::ALL.iter().map(|v| v.name());
+        if let Some(variant) = Self::ALL.iter().find(|v| v.name() == text) {
+            return Ok(*variant);
+        }
+        Err(match did_you_mean(text, names()) {
+            Some(near) => format!("`{text}` is no variant; did you mean `{near}`?"),
+            None => format!(
+                "`{text}` is no variant: use {}",
+                names().collect::<Vec<_>>().join(", ")
+            ),
+        })
+    }
+}
+
+/// Which variants are packed: at least one, each once, in the order that was asked
+/// for. The first is the one that reports put first.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<Variant>")]
+#[schemars(extend("minItems" = 1))]
+pub struct Variants(Vec<Variant>);
+
+impl Variants {
+    /// The variants.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Variant] {
+        &self.0
+    }
+}
+
+impl Default for Variants {
+    fn default() -> Self {
+        Variants(vec![Variant::default()])
+    }
+}
+
+impl TryFrom<Vec<Variant>> for Variants {
+    type Error = String;
+
+    fn try_from(given: Vec<Variant>) -> Result<Self, String> {
+        let mut variants = Vec::with_capacity(given.len());
+        for variant in given {
+            if !variants.contains(&variant) {
+                variants.push(variant);
+            }
+        }
+        if variants.is_empty() {
+            return Err("the list of variants is empty; the default is `wasm`".into());
+        }
+        Ok(Variants(variants))
+    }
+}
+
+/// Names separated by commas.
+impl FromStr for Variants {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(|name| name.trim().parse())
+            .collect::<Result<Vec<_>, _>>()?
+            .try_into()
+    }
+}
+
+/// Why a binary cannot be packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// A component, where only core modules are run.
+    #[error("the variant `{0}` is for core modules, and this is a component")]
+    Component(Variant),
+}
+
+impl PackError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(self) -> String {
+        let PackError::Component(variant) = self;
+        let who = match variant {
+            Variant::Wasm | Variant::Compat => "those who pull it, such as Istio and crun,",
+            Variant::Kubewarden => "Kubewarden",
+        };
+        format!(
+            "{who} cannot run components: build for wasm32-wasip1 or wasm32-unknown-unknown, \
+             or leave `{variant}` out of the variants"
+        )
+    }
+}
 
 /// A point in time, in whole seconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,71 +223,45 @@ pub struct Metadata {
     pub revision: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WasmConfig<'a> {
-    created: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    author: Option<&'a str>,
-    architecture: &'static str,
-    os: &'static str,
-    layer_digests: Vec<&'a Digest>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    component: Option<ComponentInfo<'a>>,
+/// Packs a binary in one variant.
+///
+/// # Errors
+///
+/// [`PackError`] where the variant does not take the binary: see [`Variant::takes`].
+pub fn pack(
+    module: &Validated,
+    metadata: &Metadata,
+    created: Timestamp,
+    variant: Variant,
+) -> Result<Artifact, PackError> {
+    if !variant.takes(module.wasm().kind()) {
+        return Err(PackError::Component(variant));
+    }
+    Ok(match variant {
+        Variant::Wasm => wasm::pack(module, metadata, created),
+        Variant::Compat => compat::pack(module, metadata, created),
+        Variant::Kubewarden => kubewarden::pack(module, metadata, created),
+    })
 }
 
-#[derive(Serialize)]
-struct ComponentInfo<'a> {
-    exports: Vec<&'a str>,
-    imports: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<&'static str>,
-}
-
-/// Packs a binary in the variant `wasm`.
-///
-/// # Panics
-///
-/// Never: the types that are written hold nothing that JSON cannot.
-#[must_use]
-pub fn pack(module: &Validated, metadata: &Metadata, created: Timestamp) -> Artifact {
-    let mut layer = Blob {
+/// A layer that is the binary as it is.
+fn module_layer(module: &Validated, metadata: &Metadata, media_type: &str) -> Blob {
+    let title = format!("{}.wasm", metadata.name);
+    Blob {
         descriptor: Descriptor {
-            media_type: MEDIA_TYPE_WASM.to_owned(),
+            media_type: media_type.to_owned(),
+            // Known from validation: hashing a large module twice takes its time.
             digest: module.digest().clone(),
             size: module.wasm().bytes().len() as u64,
-            annotations: Annotations::new(),
+            annotations: Annotations::from([(annotation::TITLE.to_owned(), title)]),
             artifact_type: None,
         },
         bytes: module.wasm().bytes().to_vec(),
-    };
-    layer
-        .descriptor
-        .annotations
-        .insert(annotation::TITLE.into(), format!("{}.wasm", metadata.name));
+    }
+}
 
-    let interface = module.interface();
-    let component = match module.wasm().kind() {
-        Kind::Core => None,
-        Kind::Component => Some(ComponentInfo {
-            exports: interface.exports.iter().map(|e| e.name.as_str()).collect(),
-            imports: interface.imports.iter().map(|i| i.name.as_str()).collect(),
-            target: world(interface.exports.iter().map(|e| e.name.as_str())),
-        }),
-    };
-    let config = WasmConfig {
-        created: created.to_rfc3339(),
-        author: metadata.authors.first().map(String::as_str),
-        architecture: "wasm",
-        os: match module.wasm().kind() {
-            Kind::Core => "wasip1",
-            Kind::Component => "wasip2",
-        },
-        layer_digests: vec![&layer.descriptor.digest],
-        component,
-    };
-    let config = Blob::new(MEDIA_TYPE_WASM_CONFIG, to_json(&config));
-
+/// The artifact of one config and one layer.
+fn assemble(config: Blob, layer: Blob, annotations: Annotations) -> Artifact {
     let manifest = Manifest {
         schema_version: 2,
         media_type: MEDIA_TYPE_MANIFEST.to_owned(),
@@ -132,26 +269,12 @@ pub fn pack(module: &Validated, metadata: &Metadata, created: Timestamp) -> Arti
         config: config.descriptor.clone(),
         layers: vec![layer.descriptor.clone()],
         subject: None,
-        annotations: annotations(metadata, created),
+        annotations,
     };
     Artifact {
         manifest: Blob::new(MEDIA_TYPE_MANIFEST, to_json(&manifest)),
         blobs: vec![config, layer],
     }
-}
-
-/// The well-known world that the exports belong to, where they say.
-fn world<'a>(exports: impl Iterator<Item = &'a str>) -> Option<&'static str> {
-    const WORLDS: &[(&str, &str)] = &[
-        ("wasi:http/incoming-handler@0.2.", "wasi:http/proxy"),
-        ("wasi:http/handler@0.3.", "wasi:http/service"),
-        ("wasi:cli/run@", "wasi:cli/command"),
-    ];
-    let exports: Vec<_> = exports.collect();
-    WORLDS
-        .iter()
-        .find(|(interface, _)| exports.iter().any(|export| export.starts_with(interface)))
-        .map(|(_, world)| *world)
 }
 
 fn annotations(metadata: &Metadata, created: Timestamp) -> Annotations {
@@ -186,7 +309,7 @@ mod tests {
     use crate::validate::validate;
     use crate::wasm::Wasm;
 
-    fn empty(kind: Kind) -> Validated {
+    pub(super) fn empty(kind: Kind) -> Validated {
         let bytes = match kind {
             Kind::Core => b"\0asm\x01\0\0\0".to_vec(),
             Kind::Component => b"\0asm\x0d\0\x01\0".to_vec(),
@@ -194,7 +317,7 @@ mod tests {
         validate(Wasm::new(bytes).unwrap()).unwrap()
     }
 
-    fn metadata() -> Metadata {
+    pub(super) fn metadata() -> Metadata {
         Metadata {
             name: "demo".into(),
             version: "1.2.3".into(),
@@ -202,48 +325,80 @@ mod tests {
         }
     }
 
-    #[test]
-    fn follows_the_spec() {
-        let artifact = pack(&empty(Kind::Core), &metadata(), Timestamp::default());
-        let manifest: serde_json::Value = serde_json::from_slice(&artifact.manifest.bytes).unwrap();
-        assert_eq!(manifest["mediaType"], MEDIA_TYPE_MANIFEST);
-        assert_eq!(manifest["config"]["mediaType"], MEDIA_TYPE_WASM_CONFIG);
-        assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
-        assert_eq!(
-            manifest["layers"][0]["annotations"][annotation::TITLE],
-            "demo.wasm"
-        );
-        assert!(manifest.get("artifactType").is_none());
-        let config: serde_json::Value = serde_json::from_slice(&artifact.blobs[0].bytes).unwrap();
-        assert_eq!(config["created"], "1970-01-01T00:00:00Z");
-        assert_eq!(
-            (&config["architecture"], &config["os"]),
-            (&"wasm".into(), &"wasip1".into())
-        );
-        assert_eq!(config["layerDigests"][0], manifest["layers"][0]["digest"]);
-        assert!(config.get("component").is_none());
+    pub(super) fn manifest(artifact: &Artifact) -> serde_json::Value {
+        serde_json::from_slice(&artifact.manifest.bytes).unwrap()
     }
 
-    #[test]
-    fn components_say_what_they_are() {
-        let artifact = pack(&empty(Kind::Component), &metadata(), Timestamp::default());
-        let config: serde_json::Value = serde_json::from_slice(&artifact.blobs[0].bytes).unwrap();
-        assert_eq!(config["os"], "wasip2");
-        assert_eq!(config["component"]["exports"], serde_json::json!([]));
-        assert_eq!(
-            world(["wasi:http/incoming-handler@0.2.3"].into_iter()),
-            Some("wasi:http/proxy")
-        );
+    pub(super) fn config(artifact: &Artifact) -> serde_json::Value {
+        serde_json::from_slice(&artifact.blobs[0].bytes).unwrap()
     }
 
     #[test]
     fn equal_inputs_make_equal_digests() {
-        let one = pack(&empty(Kind::Core), &metadata(), Timestamp::default());
-        let two = pack(&empty(Kind::Core), &metadata(), Timestamp::default());
-        assert_eq!(one.digest(), two.digest());
-        assert_ne!(
-            one.digest(),
-            pack(&empty(Kind::Core), &metadata(), Timestamp(1)).digest()
-        );
+        for variant in Variant::ALL {
+            let digest = |time| {
+                pack(&empty(Kind::Core), &metadata(), Timestamp(time), variant)
+                    .unwrap()
+                    .digest()
+                    .clone()
+            };
+            assert_eq!(digest(0), digest(0));
+            assert_ne!(digest(0), digest(1));
+        }
+    }
+
+    #[test]
+    fn blobs_are_what_their_descriptors_say() {
+        for variant in Variant::ALL {
+            let artifact = pack(
+                &empty(Kind::Core),
+                &metadata(),
+                Timestamp::default(),
+                variant,
+            )
+            .unwrap();
+            let manifest: Manifest = serde_json::from_slice(&artifact.manifest.bytes).unwrap();
+            let named = [&manifest.config, &manifest.layers[0]];
+            for (blob, descriptor) in artifact.blobs.iter().zip(named) {
+                assert_eq!(&blob.descriptor, descriptor);
+                assert_eq!(blob.descriptor.digest, crate::oci::Digest::of(&blob.bytes));
+                assert_eq!(blob.descriptor.size, blob.bytes.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn components_have_but_one_form() {
+        for variant in [Variant::Compat, Variant::Kubewarden] {
+            let error = pack(
+                &empty(Kind::Component),
+                &metadata(),
+                Timestamp::default(),
+                variant,
+            )
+            .unwrap_err();
+            assert!(error.to_string().contains(variant.name()), "{error}");
+            assert!(error.hint().contains("wasm32-wasip1"), "{}", error.hint());
+        }
+    }
+
+    #[test]
+    fn names_go_both_ways() {
+        for variant in Variant::ALL {
+            assert_eq!(variant.name().parse(), Ok(variant));
+            assert_eq!(serde_json::to_value(variant).unwrap(), variant.name());
+        }
+        let near = "comapt".parse::<Variant>().unwrap_err();
+        assert!(near.contains("did you mean `compat`?"), "{near}");
+        let far = "zzz".parse::<Variant>().unwrap_err();
+        assert!(far.contains("wasm, compat, kubewarden"), "{far}");
+    }
+
+    #[test]
+    fn lists_hold_each_variant_once() {
+        let variants: Variants = "compat, wasm,compat".parse().unwrap();
+        assert_eq!(variants.as_slice(), [Variant::Compat, Variant::Wasm]);
+        assert!("wasm,".parse::<Variants>().is_err());
+        assert!(serde_json::from_str::<Variants>("[]").is_err());
     }
 }

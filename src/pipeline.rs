@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::finding::{Code, Finding, Severity};
 use crate::oci::{Digest, tag_from_version};
 use crate::output;
-use crate::pack::{self, Metadata, Timestamp};
+use crate::pack::{self, Metadata, PackError, Timestamp, Variant};
 use crate::plan::Settings;
 use crate::registry::layout::Layout;
 use crate::report::{OciReport, PackageReport, StageReport};
@@ -160,34 +160,66 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         sizes.gzip,
         &settings.policy,
     ));
+    let variants = settings.variants.as_slice();
+    findings.extend(check_variants(&module, variants));
     context.cancel.check()?;
 
     // Written even where a budget is exceeded: what is too large has to be looked at.
     let path = to.module_path(&metadata.name);
     output::write_into_new(&path, module.wasm().bytes())?;
     let failed = findings.iter().any(|f| f.severity == Severity::Error);
-    let oci = if failed {
-        None
+    let artifacts = if failed {
+        Vec::new()
     } else {
-        Some(clock.time(PACK, || {
-            let artifact = pack::pack(&module, &metadata, created);
-            let tag = format!(
-                "{}:{}",
-                tag_from_version(&metadata.name),
-                tag_from_version(&metadata.version)
-            );
-            to.layout.store(&artifact, &tag)?;
-            Ok::<_, Error>(OciReport {
-                manifest_digest: artifact.digest().clone(),
-                layout: to.layout.folder().to_owned(),
-                tag,
-                variant: "wasm".to_owned(),
-            })
-        })??)
+        // One after the other: an artifact holds a copy of the module.
+        clock.time(PACK, || {
+            variants
+                .iter()
+                .map(|&variant| store(&module, &metadata, created, variant, &to.layout))
+                .collect::<Result<_, _>>()
+        })??
     };
     Ok(PackageReport {
-        oci,
+        oci: artifacts.first().cloned(),
+        artifacts,
         ..describe(&module, identity, Some(path), sizes, findings, clock.stages)
+    })
+}
+
+/// The variants that do not take the binary.
+fn check_variants(module: &Validated, variants: &[Variant]) -> Vec<Finding> {
+    let kind = module.wasm().kind();
+    variants
+        .iter()
+        .filter(|variant| !variant.takes(kind))
+        .map(|&variant| {
+            let error = PackError::Component(variant);
+            Finding::new(Code::VariantNeedsModule, error.to_string()).with_hint(error.hint())
+        })
+        .collect()
+}
+
+/// Packs one variant into the layout.
+fn store(
+    module: &Validated,
+    metadata: &Metadata,
+    created: Timestamp,
+    variant: Variant,
+    layout: &Layout,
+) -> Result<OciReport, Error> {
+    let artifact = pack::pack(module, metadata, created, variant)
+        .map_err(|error| Error::Internal(error.to_string()))?;
+    let tag = format!(
+        "{}:{}",
+        tag_from_version(&variant.artifact_name(&metadata.name)),
+        tag_from_version(&metadata.version)
+    );
+    layout.store(&artifact, &tag)?;
+    Ok(OciReport {
+        manifest_digest: artifact.digest().clone(),
+        layout: layout.folder().to_owned(),
+        tag,
+        variant: variant.to_string(),
     })
 }
 
@@ -355,6 +387,7 @@ fn describe(
         features: module.proposals().to_strings(),
         findings,
         oci: None,
+        artifacts: Vec::new(),
         stages,
     }
 }
@@ -384,6 +417,7 @@ fn report_rejected(
         features: Vec::new(),
         findings: rejected.findings.clone(),
         oci: None,
+        artifacts: Vec::new(),
         stages,
     }
 }

@@ -10,7 +10,7 @@ use wildmatch::WildMatch;
 
 use crate::config::Config;
 use crate::error::{Error, WASM_TARGETS, did_you_mean};
-use crate::pack::Metadata;
+use crate::pack::{Metadata, Variants};
 use crate::project::Project;
 use crate::shrink::{self, Level};
 use crate::size::ByteCount;
@@ -185,6 +185,8 @@ pub struct Overrides {
     pub budget_raw: Option<ByteCount>,
     /// `--budget-gzip`.
     pub budget_gzip: Option<ByteCount>,
+    /// `--variant`.
+    pub variants: Option<Variants>,
 }
 
 impl Overrides {
@@ -197,6 +199,7 @@ impl Overrides {
             allow_imports: self.allow_imports.or(those.allow_imports),
             budget_raw: self.budget_raw.or(those.budget_raw),
             budget_gzip: self.budget_gzip.or(those.budget_gzip),
+            variants: self.variants.or(those.variants),
         }
     }
 }
@@ -208,6 +211,8 @@ pub struct Settings {
     pub shrink: shrink::Options,
     /// What is allowed.
     pub policy: Policy,
+    /// Which forms of the artifact are made.
+    pub variants: Variants,
 }
 
 impl Settings {
@@ -232,6 +237,11 @@ impl Settings {
                 budget_raw: overrides.budget_raw.or(config.budget.raw),
                 budget_gzip: overrides.budget_gzip.or(config.budget.gzip),
             },
+            variants: overrides
+                .variants
+                .clone()
+                .or_else(|| config.publish.variants.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -377,11 +387,22 @@ impl Plan {
             let package = &project.metadata[&built.id];
             for target in package.targets.iter().filter(|t| flags.targets.select(t)) {
                 let what = format!("{} of package `{}`", describe(target), package.name);
-                if let Some(other) = seen.insert(built.artifact_name(target), what.clone()) {
-                    return Err(Error::Usage {
-                        message: format!("two artifacts are called `{}`: the {other} and the {what}", built.artifact_name(target)),
-                        hint: Some("build one of them: choose with -p, --lib, --bin NAME or --exclude, or rename one".into()),
-                    });
+                let name = built.artifact_name(target);
+                let variants = built.settings.variants.as_slice().iter();
+                let mut names: Vec<_> = variants.map(|v| v.artifact_name(&name)).collect();
+                // The file is called so whatever is packed.
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+                for name in names {
+                    if let Some(other) = seen.insert(name.clone(), what.clone()) {
+                        return Err(Error::Usage {
+                            message: format!(
+                                "two artifacts are called `{name}`: the {other} and the {what}"
+                            ),
+                            hint: Some("build one of them: choose with -p, --lib, --bin NAME or --exclude, or rename one".into()),
+                        });
+                    }
                 }
             }
         }

@@ -86,9 +86,13 @@ pub struct PackageReport {
     pub features: Vec<String>,
     /// What was found.
     pub findings: Vec<Finding>,
-    /// The artifact; null where there is none because of an error finding, or
-    /// because the command does not pack.
+    /// The artifact, in the first variant that was asked for; null where there is
+    /// none because of an error finding, or because the command does not pack.
     pub oci: Option<OciReport>,
+    /// The artifact in every variant, the one above among them; empty where that is
+    /// null.
+    #[serde(default)]
+    pub artifacts: Vec<OciReport>,
     /// The stages that were run, in order.
     pub stages: Vec<StageReport>,
 }
@@ -111,7 +115,7 @@ pub struct OciReport {
     pub layout: PathBuf,
     /// The tag in that layout.
     pub tag: String,
-    /// The form of the artifact.
+    /// The form of the artifact: `wasm`, `compat` or `kubewarden`.
     pub variant: String,
 }
 

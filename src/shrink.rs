@@ -105,6 +105,8 @@ pub const DEFAULT_KEEP_SECTIONS: &[&str] = &[
     "icp:*",
     "runtime_version",
     "runtime_apis",
+    // Read by Kubewarden: which requests a policy is for.
+    "io.kubewarden.metadata",
 ];
 
 /// Sections that no host reads: they go without a word.

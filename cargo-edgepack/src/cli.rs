@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edgepack::environment;
 use edgepack::error::Error;
+use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::Level;
 use edgepack::size::ByteCount;
@@ -130,6 +131,16 @@ pub struct Checking {
     pub budget_gzip: Option<ByteCount>,
 }
 
+/// `--variant`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Packing")]
+pub struct Packing {
+    /// Pack in this form: wasm (for most), compat (a container image, for Istio,
+    /// crun, podman and Docker) or kubewarden; may be repeated [default: wasm].
+    #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+    pub variant: Vec<Variant>,
+}
+
 /// `build`.
 #[derive(Debug, Args)]
 pub struct Build {
@@ -157,6 +168,9 @@ pub struct Build {
     /// What is allowed.
     #[command(flatten)]
     pub checking: Checking,
+    /// How to pack.
+    #[command(flatten)]
+    pub packing: Packing,
     /// What is reported.
     #[command(flatten)]
     pub reporting: Reporting,
@@ -396,8 +410,16 @@ impl Build {
                 self.shrinking.level
             },
             keep_sections: self.shrinking.keep_section.clone(),
+            variants: self.packing.variants(),
             ..self.checking.overrides()
         }
+    }
+}
+
+impl Packing {
+    /// The variants; `None` where the flag was not given.
+    pub fn variants(&self) -> Option<Variants> {
+        Variants::try_from(self.variant.clone()).ok()
     }
 }
 

@@ -188,7 +188,7 @@ impl Printer {
         if let Some(path) = &report.wasm {
             row("wasm", &shown(path));
         }
-        if let Some(oci) = &report.oci {
+        for oci in &report.artifacts {
             row("oci", &format!("{} in {}", oci.tag, shown(&oci.layout)));
             row("digest", oci.manifest_digest.as_str());
         }

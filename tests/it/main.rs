@@ -16,3 +16,4 @@ mod generated;
 mod pack;
 mod projects;
 mod report;
+mod variants;
