@@ -80,12 +80,14 @@ pub struct BudgetConfig {
 #[serde(rename_all = "kebab-case", default)]
 #[schemars(deny_unknown_fields)]
 pub struct PublishConfig {
-    /// `HOST/PATH`.
+    /// `HOST/PATH`, with `{name}` and `{variant}`.
     pub repository: Option<String>,
-    /// Tag patterns, with `{version}`, `{major}` and `{minor}`.
+    /// Tag patterns, with `{version}`, `{major}`, `{minor}`, `{patch}` and `{name}`.
     pub tags: Option<Vec<String>>,
     /// The forms of the artifact: `wasm`, `compat`, `kubewarden`.
     pub variants: Option<Variants>,
+    /// Registries that are spoken to without TLS, as `HOST:PORT`.
+    pub plain_http: Option<Vec<String>>,
     /// Whether an SBOM is attached.
     pub sbom: Option<bool>,
 }
@@ -172,6 +174,7 @@ impl Config {
                 repository: self.publish.repository.or(base.publish.repository),
                 tags: self.publish.tags.or(base.publish.tags),
                 variants: self.publish.variants.or(base.publish.variants),
+                plain_http: self.publish.plain_http.or(base.publish.plain_http),
                 sbom: self.publish.sbom.or(base.publish.sbom),
             },
             sign: SignConfig {
@@ -241,7 +244,7 @@ mod tests {
             "shrink": {"level": "default", "keep-sections": ["producers"]},
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
-            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "sbom": true},
+            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true},
             "sign": {"mode": "auto", "key": "env:KEY"},
         }))
         .unwrap();

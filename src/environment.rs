@@ -2,10 +2,14 @@
 //!
 //! An empty variable counts as unset: pipelines pass those where a user gave nothing.
 
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+use crate::destination;
 use crate::error::Error;
 use crate::plan::Overrides;
+use crate::registry::http::Options;
 
 /// `EDGEPACK_TARGET`: the compile target.
 pub const TARGET: &str = "EDGEPACK_TARGET";
@@ -23,6 +27,19 @@ pub const BUDGET_RAW: &str = "EDGEPACK_BUDGET_RAW";
 pub const BUDGET_GZIP: &str = "EDGEPACK_BUDGET_GZIP";
 /// `EDGEPACK_PUBLISH_VARIANTS`: as `publish.variants`, separated by commas.
 pub const PUBLISH_VARIANTS: &str = "EDGEPACK_PUBLISH_VARIANTS";
+
+/// `EDGEPACK_PUBLISH_REPOSITORY`: as `publish.repository`.
+pub const PUBLISH_REPOSITORY: &str = "EDGEPACK_PUBLISH_REPOSITORY";
+/// `EDGEPACK_PUBLISH_TAGS`: as `--tag`, separated by commas.
+pub const PUBLISH_TAGS: &str = "EDGEPACK_PUBLISH_TAGS";
+/// `EDGEPACK_PUBLISH_PLAIN_HTTP`: as `publish.plain-http`, separated by commas.
+pub const PUBLISH_PLAIN_HTTP: &str = "EDGEPACK_PUBLISH_PLAIN_HTTP";
+/// `EDGEPACK_CA_FILE`: as `--ca-file`.
+pub const CA_FILE: &str = "EDGEPACK_CA_FILE";
+/// `EDGEPACK_RETRY_BASE_MS`: milliseconds before a request is first tried again.
+pub const RETRY_BASE_MS: &str = "EDGEPACK_RETRY_BASE_MS";
+/// `EDGEPACK_REGISTRY_TIMEOUT`: seconds after which a silent connection is given up.
+pub const REGISTRY_TIMEOUT: &str = "EDGEPACK_REGISTRY_TIMEOUT";
 
 /// The value of a variable that is set to something.
 ///
@@ -71,5 +88,38 @@ pub fn overrides() -> Result<Overrides, Error> {
         budget_raw: parsed(BUDGET_RAW)?,
         budget_gzip: parsed(BUDGET_GZIP)?,
         variants: parsed(PUBLISH_VARIANTS)?,
+    })
+}
+
+/// What the environment says about where artifacts go.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable whose value is wrong.
+pub fn destination() -> Result<destination::Overrides, Error> {
+    Ok(destination::Overrides {
+        repository: text(PUBLISH_REPOSITORY)?.map(|r| r.trim().to_owned()),
+        tags: list(PUBLISH_TAGS)?,
+    })
+}
+
+/// What the environment says about speaking to registries, over the defaults.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable whose value is wrong.
+pub fn registry_options() -> Result<Options, Error> {
+    let number = |name| -> Result<Option<u64>, Error> {
+        text(name)?
+            .map(|v| v.trim().parse().map_err(|_| Error::usage(format!("{name}: `{v}` is no whole number"))))
+            .transpose()
+    };
+    let defaults = Options::default();
+    Ok(Options {
+        plain_http: list(PUBLISH_PLAIN_HTTP)?.unwrap_or_default(),
+        ca_files: text(CA_FILE)?.map(PathBuf::from).into_iter().collect(),
+        backoff: number(RETRY_BASE_MS)?.map_or(defaults.backoff, Duration::from_millis),
+        timeout: number(REGISTRY_TIMEOUT)?.map_or(defaults.timeout, |s| Duration::from_secs(s.clamp(1, 86_400))),
+        ..defaults
     })
 }

@@ -1,8 +1,12 @@
 //! What a binary consists of, for people to look at.
 
-use schemars::JsonSchema;
-use serde::Serialize;
+use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::oci::annotation;
+use crate::pull::Resolved;
 use crate::size;
 use crate::validate::{Rejected, Validated, validate};
 use crate::wasm::interface::{Export, Import};
@@ -101,8 +105,114 @@ pub fn inspect(wasm: Wasm) -> Result<Inspection, Rejected> {
     })
 }
 
+/// An artifact, as its manifest and its config describe it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ArtifactInspection {
+    /// `HOST/PATH@DIGEST`, or `oci:DIR@DIGEST`.
+    pub reference: String,
+    /// The manifest's digest.
+    pub digest: String,
+    /// The manifest's artifact type, where it has one.
+    pub artifact_type: Option<String>,
+    /// The media type of the config.
+    pub config_type: String,
+    /// When it was made, as the config says.
+    pub created: Option<String>,
+    /// The architecture, as the config says.
+    pub architecture: Option<String>,
+    /// The system, as the config says.
+    pub os: Option<String>,
+    /// The layers.
+    pub layers: Vec<LayerReport>,
+    /// Notes in the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// What a component exports and imports, where the config says so.
+    pub component: Option<ComponentReport>,
+    /// The module itself, which is fetched where the config does not say enough.
+    pub module: Option<Inspection>,
+}
+
+/// A layer of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LayerReport {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its title: a file's name.
+    pub title: Option<String>,
+}
+
+/// What the config of a component says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ComponentReport {
+    /// What it offers.
+    #[serde(default)]
+    pub exports: Vec<String>,
+    /// What it asks of its host.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// The world that it is for.
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+/// The keys of a config that are shown; each kind of config has some of them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AnyConfig {
+    created: Option<String>,
+    architecture: Option<String>,
+    os: Option<String>,
+    component: Option<ComponentReport>,
+}
+
+impl ArtifactInspection {
+    /// What a manifest and its config say. A config that is no JSON says nothing.
+    #[must_use]
+    pub fn new(resolved: &Resolved) -> Self {
+        let config: AnyConfig = serde_json::from_slice(&resolved.config).unwrap_or_default();
+        let manifest = &resolved.manifest;
+        ArtifactInspection {
+            reference: resolved.reference.clone(),
+            digest: resolved.descriptor.digest.to_string(),
+            artifact_type: manifest.artifact_type.clone(),
+            config_type: manifest.config.media_type.clone(),
+            created: config.created,
+            architecture: config.architecture,
+            os: config.os,
+            layers: manifest
+                .layers
+                .iter()
+                .map(|layer| LayerReport {
+                    media_type: layer.media_type.clone(),
+                    digest: layer.digest.to_string(),
+                    size: layer.size,
+                    title: layer.annotations.get(annotation::TITLE).cloned(),
+                })
+                .collect(),
+            annotations: manifest.annotations.clone(),
+            component: config.component,
+            module: None,
+        }
+    }
+
+    /// The JSON Schema of an artifact's inspection.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(ArtifactInspection)
+    }
+}
+
 fn capabilities(module: &Validated) -> Vec<CapabilityReport> {
-    capability::group(module.interface().imports.iter().map(|i| i.name.as_str()))
+    group(module.interface().imports.iter().map(|i| i.name.as_str()))
+}
+
+/// Imports by what granting them means.
+pub fn group<'a>(imports: impl Iterator<Item = &'a str>) -> Vec<CapabilityReport> {
+    capability::group(imports)
         .into_iter()
         .map(|(capability, imports)| CapabilityReport {
             capability: capability.to_owned(),

@@ -17,6 +17,7 @@ pub mod build;
 pub mod cache;
 pub mod cancel;
 pub mod config;
+pub mod destination;
 pub mod environment;
 pub mod error;
 pub mod exit_code;

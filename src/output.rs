@@ -150,6 +150,42 @@ impl Pending {
         Ok(Pending { file, target })
     }
 
+    /// Begins a file that shall not become anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn nowhere() -> Result<Self, Error> {
+        let folder = std::env::temp_dir();
+        let file = temporary_in(&folder).map_err(Error::io(crate::error::TEMPORARY, &folder))?;
+        Ok(Pending { file, target: folder })
+    }
+
+    /// Where it is for now.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Hands on what was written, part by part.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or what `take` returns.
+    pub fn read_all(mut self, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        use std::io::Seek;
+        let path = self.file.path().to_owned();
+        let file = self.file.as_file_mut();
+        file.rewind().map_err(Error::io("read", &path))?;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer).map_err(Error::io("read", &path))? {
+                0 => return Ok(()),
+                read => take(&buffer[..read])?,
+            }
+        }
+    }
+
     /// The file, to be written to.
     pub fn file(&mut self) -> &mut std::fs::File {
         self.file.as_file_mut()

@@ -22,6 +22,7 @@ use crate::registry::layout::Layout;
 use crate::registry::reference::Repository;
 use crate::registry::remote::upload::{Bookmark, Upload, Uploaded};
 use crate::registry::remote::{Remote, Rights};
+use crate::report::TagState;
 use crate::tags::Tag;
 
 /// Artifacts that are pushed at a time.
@@ -141,15 +142,6 @@ pub struct Rules {
     pub force: bool,
     /// Leave an artifact alone that is there under its first tag.
     pub skip_existing: bool,
-}
-
-/// What became of a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TagState {
-    /// It names the artifact now.
-    Set,
-    /// It did so before.
-    Unchanged,
 }
 
 /// What became of an artifact.

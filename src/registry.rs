@@ -5,5 +5,6 @@ pub mod credentials;
 pub mod failure;
 pub mod http;
 pub mod layout;
+pub mod package;
 pub mod reference;
 pub mod remote;

@@ -24,6 +24,9 @@ pub struct Report {
     pub schema_version: u32,
     /// One entry for each module or component.
     pub packages: Vec<PackageReport>,
+    /// One entry for each artifact that was published, or would be.
+    #[serde(default)]
+    pub published: Vec<PublishReport>,
 }
 
 impl Report {
@@ -33,6 +36,7 @@ impl Report {
         Report {
             schema_version: SCHEMA_VERSION,
             packages,
+            published: Vec::new(),
         }
     }
 
@@ -117,6 +121,51 @@ pub struct OciReport {
     pub tag: String,
     /// The form of the artifact: `wasm`, `compat` or `kubewarden`.
     pub variant: String,
+}
+
+/// Where an artifact was published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublishReport {
+    /// The artifact's name.
+    pub name: String,
+    /// Its form, where the run packed it.
+    pub variant: Option<String>,
+    /// `HOST/PATH`, or `oci:DIR` for a layout.
+    pub repository: String,
+    /// The manifest's digest.
+    #[schemars(with = "String", regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub digest: Digest,
+    /// `repository@digest`.
+    pub reference: String,
+    /// Its tags there.
+    pub tags: Vec<TagReport>,
+    /// Bytes of the artifact: manifest, config and layers.
+    pub size: u64,
+    /// Bytes of blobs that were sent; the rest was there.
+    pub sent: u64,
+    /// Whether it was only planned: `--dry-run`.
+    pub dry_run: bool,
+}
+
+/// A tag of a published artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TagReport {
+    /// The tag.
+    pub name: String,
+    /// What became of it.
+    pub state: TagState,
+}
+
+/// What became of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TagState {
+    /// It was set.
+    Set,
+    /// It named the artifact before.
+    Unchanged,
+    /// It would be set: `--dry-run`.
+    Planned,
 }
 
 /// How long a stage took.

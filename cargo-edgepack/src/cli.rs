@@ -11,13 +11,17 @@ use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::Level;
 use edgepack::size::ByteCount;
 
+mod registry;
+
+pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
+
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 101 cargo failed,
-130 interrupted.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 6 registry or
+credentials, 101 cargo failed, 130 interrupted.
 Settings come from flags, then EDGEPACK_* variables, then [package.metadata.edgepack],
 then [workspace.metadata.edgepack]; docs/config.md lists them.";
 
-/// Builds, validates, shrinks and packs Wasm modules and components.
+/// Builds, validates, shrinks, packs and publishes Wasm modules and components.
 #[derive(Debug, Parser)]
 #[command(name = "cargo-edgepack", bin_name = "cargo edgepack", version, after_help = AFTER_HELP)]
 #[command(propagate_version = true, arg_required_else_help = true)]
@@ -46,6 +50,19 @@ pub enum Command {
     Shrink(Shrink),
     /// Show what a module or component consists of and what it asks of its host.
     Inspect(Inspect),
+    /// Build, push to a registry, and print HOST/PATH@DIGEST.
+    ///
+    /// Blobs that the registry has are not sent again, and tags are set last: a run
+    /// that was cut short is finished by running it once more.
+    Publish(Box<Publish>),
+    /// Fetch a module or component from a registry or an OCI image layout.
+    ///
+    /// FILE appears once every digest was checked, and not before.
+    Pull(Pull),
+    /// Store credentials for a registry, where docker keeps them.
+    Login(Login),
+    /// Forget the credentials for a registry.
+    Logout(Logout),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
     /// Runs the optimiser on one core module; the tool starts itself with this.
@@ -147,12 +164,20 @@ pub struct Build {
     /// A .wasm file to take in place of a Rust project.
     #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "cargo_args"])]
     pub file: Option<PathBuf>,
+    /// How to build.
+    #[command(flatten)]
+    pub flags: BuildFlags,
+}
+
+/// How to build, for the commands that do.
+#[derive(Debug, Args)]
+pub struct BuildFlags {
     /// The artifact's name, where FILE is given [default: the file's name].
     #[arg(long, value_name = "NAME", requires = "file", value_parser = artifact_name)]
     pub name: Option<String>,
-    /// The artifact's version, where FILE is given.
-    #[arg(long, value_name = "VERSION", requires = "file", default_value = "0.0.0", value_parser = artifact_version)]
-    pub as_version: String,
+    /// The artifact's version, where FILE is given [default: 0.0.0].
+    #[arg(long, value_name = "VERSION", requires = "file", value_parser = artifact_version)]
+    pub as_version: Option<String>,
     /// What to build.
     #[command(flatten)]
     pub selection: Selection,
@@ -293,11 +318,15 @@ pub struct Shrink {
 /// `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A module or component.
+    /// A module or component; or an artifact, as HOST/PATH:TAG or `oci:DIR:TAG`.
+    #[arg(value_name = "FILE|REF")]
     pub file: PathBuf,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// How to speak to the registry.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// `schema`.
@@ -318,6 +347,8 @@ pub enum SchemaOf {
     Config,
     /// `inspect --json`.
     Inspect,
+    /// `inspect --json` of an artifact.
+    Artifact,
 }
 
 /// `optimize-worker`.
@@ -345,18 +376,18 @@ pub struct OptimizeWorker {
     pub output: PathBuf,
 }
 
-impl Build {
+impl BuildFlags {
     /// What is handed on to cargo. Where nothing is compiled, the variables for
     /// compiling do not count.
-    pub fn cargo_flags(&self, common: &Common) -> Result<CargoFlags, Error> {
+    pub fn cargo_flags(&self, common: &Common, compiles: bool) -> Result<CargoFlags, Error> {
         let variable = |name| {
-            if self.file.is_some() {
-                Ok(None)
-            } else {
+            if compiles {
                 environment::text(name)
+            } else {
+                Ok(None)
             }
         };
-        let Build {
+        let BuildFlags {
             selection,
             compilation,
             ..

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod cli;
 mod output;
+mod progress;
 mod run;
 
 #[cfg(feature = "binaryen")]

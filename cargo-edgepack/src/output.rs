@@ -11,9 +11,11 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use edgepack::error::Error;
 use edgepack::finding::{Finding, Severity};
-use edgepack::inspect::Inspection;
+use edgepack::inspect::{self, ArtifactInspection, Inspection};
 use edgepack::pipeline::{COMPILE, Event, SHRINK};
-use edgepack::report::{PackageReport, Report};
+use edgepack::publish::Item;
+use edgepack::pull::{Pulled, Resolved};
+use edgepack::report::{PackageReport, PublishReport, Report, TagState};
 use edgepack::size::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -83,6 +85,63 @@ impl Printer {
             self.clear();
             say!("{CYAN}note{CYAN:#}: {text}");
         }
+    }
+
+    /// A step of something longer, for logs.
+    pub fn step(&self, text: &str) {
+        if !self.quiet {
+            say!("  {DIM}{text}{DIM:#}");
+        }
+    }
+
+    /// An artifact and where it is now, or would be.
+    pub fn published(&self, report: &PublishReport, item: &Item) {
+        if self.quiet {
+            return;
+        }
+        let word = if report.dry_run { "would publish" } else { "published" };
+        say!("{GREEN}{word}{GREEN:#} {}", report.name);
+        row("to", &report.repository);
+        row("digest", report.digest.as_str());
+        for tag in &report.tags {
+            let state = match tag.state {
+                TagState::Set => "set",
+                TagState::Unchanged => "named it before",
+                TagState::Planned => "would be set",
+            };
+            row("tag", &format!("{} ({state})", tag.name));
+        }
+        if report.dry_run {
+            for blob in &item.bundle.blobs {
+                row("blob", &format!("{} {} {}", blob.digest, blob.media_type, bytes(blob.size)));
+            }
+            for referrer in &item.bundle.referrers {
+                row("referrer", referrer.manifest.digest.as_str());
+            }
+        }
+        let sent = if report.dry_run { String::new() } else { format!(", {} sent", bytes(report.sent)) };
+        row("size", &format!("{}{sent}", bytes(report.size)));
+    }
+
+    /// A module that was fetched.
+    pub fn pulled(&self, path: &Path, resolved: &Resolved, pulled: &Pulled) {
+        if self.quiet {
+            return;
+        }
+        say!("{GREEN}pulled{GREEN:#} {} ({}, {})", shown(path), pulled.kind, bytes(pulled.size));
+        row("from", &resolved.reference);
+        row("sha256", pulled.digest.hex());
+    }
+
+    /// What an artifact says about itself, on stdout.
+    pub fn artifact(&self, found: &ArtifactInspection) -> Result<(), Error> {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = write_artifact(&mut text, found);
+        if let Some(module) = &found.module {
+            let _ = write_inspection(&mut text, Path::new("module"), module);
+        }
+        self.data(styled(&text).as_bytes())
     }
 
     /// Something that was left undone.
@@ -283,11 +342,7 @@ impl Printer {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = write_inspection(&mut text, file, found);
-        let choice = anstream::AutoStream::choice(&std::io::stdout());
-        if choice == anstream::ColorChoice::Never {
-            text = anstream::adapter::strip_str(&text).to_string();
-        }
-        self.data(text.as_bytes())
+        self.data(styled(&text).as_bytes())
     }
 
     /// Errors that clap words itself.
@@ -304,6 +359,64 @@ impl Printer {
     pub fn worker(line: &str) {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
+}
+
+/// With its colours, where stdout shows them.
+fn styled(text: &str) -> String {
+    if anstream::AutoStream::choice(&std::io::stdout()) == anstream::ColorChoice::Never {
+        anstream::adapter::strip_str(text).to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+fn write_artifact(text: &mut String, found: &ArtifactInspection) -> std::fmt::Result {
+    writeln!(text, "{BOLD}{}{BOLD:#}", found.reference)?;
+    let facts = [
+        ("config", Some(&found.config_type)),
+        ("type", found.artifact_type.as_ref()),
+        ("created", found.created.as_ref()),
+        ("architecture", found.architecture.as_ref()),
+        ("os", found.os.as_ref()),
+    ];
+    for (label, value) in facts {
+        if let Some(value) = value {
+            writeln!(text, "  {label:<13}{}", value.escape_debug())?;
+        }
+    }
+    writeln!(text, "{BOLD}layers{BOLD:#}")?;
+    for layer in &found.layers {
+        let title = layer.title.as_deref().unwrap_or_default();
+        writeln!(
+            text,
+            "{:>12}  {} {} {}",
+            layer.size,
+            layer.digest,
+            layer.media_type.escape_debug(),
+            title.escape_debug()
+        )?;
+    }
+    writeln!(text, "{BOLD}annotations{BOLD:#}")?;
+    for (key, value) in &found.annotations {
+        writeln!(text, "  {}: {}", key.escape_debug(), value.escape_debug())?;
+    }
+    if let Some(component) = &found.component {
+        if let Some(target) = &component.target {
+            writeln!(text, "{BOLD}world{BOLD:#} {}", target.escape_debug())?;
+        }
+        writeln!(text, "{BOLD}imports{BOLD:#} (what it asks of its host)")?;
+        for group in inspect::group(component.imports.iter().map(String::as_str)) {
+            writeln!(text, "  {}", group.capability)?;
+            for import in &group.imports {
+                writeln!(text, "    {}", import.escape_debug())?;
+            }
+        }
+        writeln!(text, "{BOLD}exports{BOLD:#}")?;
+        for export in &component.exports {
+            writeln!(text, "  {}", export.escape_debug())?;
+        }
+    }
+    Ok(())
 }
 
 fn write_inspection(text: &mut String, file: &Path, found: &Inspection) -> std::fmt::Result {

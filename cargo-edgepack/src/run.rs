@@ -1,5 +1,7 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod registry;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,13 +10,13 @@ use clap::Parser;
 use edgepack::build::{self, CargoConfig};
 use edgepack::cache::Cache;
 use edgepack::cancel::Cancel;
-use edgepack::config::Config;
+use edgepack::config::{Config, PublishConfig};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::inspect::{self, Inspection};
+use edgepack::inspect::{self, ArtifactInspection, Inspection};
 use edgepack::output;
-use edgepack::pack::{Metadata, Timestamp};
+use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context, Destination, Input};
 use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
 use edgepack::project::Project;
@@ -22,8 +24,9 @@ use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::worker::{Limits, Worker};
 use edgepack::source;
 use edgepack::toolchain;
+use edgepack::wasm::Wasm;
 
-use crate::cli::{self, Cli, Command, MessageFormat, SchemaOf};
+use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, SchemaOf};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -111,7 +114,17 @@ impl App {
 
     fn run(&self, cli: &Cli) -> Result<u8, Error> {
         match &cli.command {
-            Command::Build(flags) => self.build(flags, &flags.cargo_flags(&cli.common)?),
+            Command::Build(flags) => {
+                let cargo = flags.flags.cargo_flags(&cli.common, flags.file.is_none())?;
+                self.build(flags, &cargo)
+            }
+            Command::Publish(flags) => {
+                let cargo = flags.build.cargo_flags(&cli.common, flags.sources.is_empty())?;
+                self.publish(flags, &cargo)
+            }
+            Command::Pull(flags) => self.pull(flags),
+            Command::Login(flags) => self.login(flags),
+            Command::Logout(flags) => self.logout(flags),
             Command::Check(flags) => self.check(flags),
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
@@ -120,6 +133,7 @@ impl App {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
                     SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
                     SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
+                    SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
                 }
                 Ok(exit_code::OK)
             }
@@ -140,17 +154,13 @@ impl App {
     }
 
     fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
-        let epoch = source::source_date_epoch()?;
-        let overrides = flags.overrides().or(environment::overrides()?);
-        let (destination, packages) = match &flags.file {
-            Some(file) => self.build_file(file, flags, cargo, &overrides, epoch)?,
-            None => self.build_project(cargo, &overrides, epoch)?,
+        let (destination, built) = match &flags.file {
+            Some(file) => self.build_file(file, &flags.flags, cargo)?,
+            None => self.build_project(&flags.flags, cargo, &|_| Ok(()))?,
         };
-        let report = Report::new(packages);
-        let json =
-            serde_json::to_vec_pretty(&report).map_err(|e| Error::Internal(e.to_string()))?;
-        output::write_into_new(&destination.report_path(), &json)?;
-        match flags.reporting.message_format {
+        let report = Report::new(built.into_iter().map(|b| b.report).collect());
+        write_report(&report, &destination)?;
+        match flags.flags.reporting.message_format {
             MessageFormat::Json => self.printer.json(&report)?,
             MessageFormat::Human => self.printer.paths(&report)?,
         }
@@ -160,11 +170,11 @@ impl App {
     fn build_file(
         &self,
         file: &Path,
-        flags: &cli::Build,
+        flags: &BuildFlags,
         cargo: &CargoFlags,
-        overrides: &Overrides,
-        epoch: Option<Timestamp>,
-    ) -> Result<(Destination, Vec<PackageReport>), Error> {
+    ) -> Result<(Destination, Vec<Built>), Error> {
+        let epoch = source::source_date_epoch()?;
+        let overrides = flags.overrides().or(environment::overrides()?);
         // A binary from elsewhere has no manifest, unless one is named for its settings.
         let config = match &cargo.manifest_path {
             Some(_) => {
@@ -179,7 +189,9 @@ impl App {
         let destination = Destination::below(&file_target_dir(cargo)?);
         output::remove_stale(&destination.report_path())?;
         let mut metadata = file_metadata(file);
-        metadata.version.clone_from(&flags.as_version);
+        if let Some(version) = &flags.as_version {
+            metadata.version.clone_from(version);
+        }
         if let Some(name) = &flags.name {
             metadata.name.clone_from(name);
         } else if file
@@ -195,22 +207,31 @@ impl App {
             wasm: output::read_wasm(file)?,
             metadata,
             target: None,
-            settings: Settings::new(&config, overrides),
+            settings: Settings::new(&config, &overrides),
             created: epoch.unwrap_or_default(),
             stages: Vec::new(),
         };
         let report =
             self.with_context(true, |context| pipeline::run(input, context, &destination))?;
         self.printer.package(&report);
-        Ok((destination, vec![report]))
+        let built = Built {
+            report,
+            publish: config.publish,
+            version: flags.as_version.clone(),
+        };
+        Ok((destination, vec![built]))
     }
 
+    /// Builds the packages that the flags stand for. `approve` sees the configuration
+    /// of each before anything is compiled.
     fn build_project(
         &self,
+        flags: &BuildFlags,
         cargo: &CargoFlags,
-        overrides: &Overrides,
-        epoch: Option<Timestamp>,
-    ) -> Result<(Destination, Vec<PackageReport>), Error> {
+        approve: &dyn Fn(&PublishConfig) -> Result<(), Error>,
+    ) -> Result<(Destination, Vec<Built>), Error> {
+        let epoch = source::source_date_epoch()?;
+        let overrides = flags.overrides().or(environment::overrides()?);
         cargo.check_extra()?;
         let here = std::env::current_dir().map_err(Error::io("resolve", "."))?;
         let config = CargoConfig::load()?;
@@ -224,7 +245,10 @@ impl App {
         let project = project?;
         let sysroot = sysroot
             .map_err(|_| Error::Internal("failed to ask rustc for its sysroot".into()))??;
-        let plan = Plan::new(&project, cargo, overrides, config.build_target().as_deref())?;
+        let plan = Plan::new(&project, cargo, &overrides, config.build_target().as_deref())?;
+        for package in &plan.packages {
+            approve(&package.publish)?;
+        }
         for (name, why) in &plan.skipped {
             self.printer.note(&format!("`{name}` is left out: {why}"));
         }
@@ -244,7 +268,7 @@ impl App {
 
         let destination = Destination::below(&project.target_dir);
         output::remove_stale(&destination.report_path())?;
-        let mut reports = Vec::new();
+        let mut built = Vec::new();
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
             let made = self.compile(&project, &config, &sysroot, cargo, group, &packages);
@@ -291,10 +315,14 @@ impl App {
                 let report =
                     self.with_context(true, |context| pipeline::run(input, context, &destination))?;
                 self.printer.package(&report);
-                reports.push(report);
+                built.push(Built {
+                    version: Some(report.version.clone()),
+                    report,
+                    publish: package.publish.clone(),
+                });
             }
         }
-        Ok((destination, reports))
+        Ok((destination, built))
     }
 
     fn install_targets(
@@ -330,7 +358,7 @@ impl App {
         cargo: &CargoFlags,
         group: &Group,
         packages: &[&'p PackagePlan],
-    ) -> Result<Vec<(&'p PackagePlan, String, edgepack::wasm::Wasm, StageReport)>, Error> {
+    ) -> Result<Vec<(&'p PackagePlan, String, Wasm, StageReport)>, Error> {
         self.printer.clear();
         let started = Instant::now();
         let compiled = build::compile(
@@ -444,19 +472,52 @@ impl App {
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {
-        match inspect::inspect(output::read_wasm(&flags.file)?) {
-            Ok(found) if flags.json => self.printer.pretty_json(&found)?,
-            Ok(found) => self.printer.inspection(&flags.file, &found)?,
+        if let Some(reference) = registry::reference_in(&flags.file) {
+            return self.inspect_artifact(reference, flags);
+        }
+        let wasm = output::read_wasm(&flags.file)?;
+        self.inspect_wasm(wasm, &flags.file, |found| {
+            if flags.json {
+                self.printer.pretty_json(found)
+            } else {
+                self.printer.inspection(&flags.file, found)
+            }
+        })
+    }
+
+    /// Looks at a binary and shows what was found, or the findings where it does not
+    /// validate.
+    fn inspect_wasm(
+        &self,
+        wasm: Wasm,
+        name: &Path,
+        show: impl FnOnce(&Inspection) -> Result<(), Error>,
+    ) -> Result<u8, Error> {
+        match inspect::inspect(wasm) {
+            Ok(found) => show(&found)?,
             Err(rejected) => {
                 for finding in &rejected.findings {
-                    self.printer
-                        .finding(&flags.file.display().to_string(), finding);
+                    self.printer.finding(&name.display().to_string(), finding);
                 }
                 return Ok(edgepack::finding::exit_code_of(&rejected.findings));
             }
         }
         Ok(exit_code::OK)
     }
+}
+
+/// A module or component that went through every stage.
+struct Built {
+    report: PackageReport,
+    /// Where the configuration wants it.
+    publish: PublishConfig,
+    /// Its version, where it has one of its own.
+    version: Option<String>,
+}
+
+fn write_report(report: &Report, to: &Destination) -> Result<(), Error> {
+    let json = serde_json::to_vec_pretty(report).map_err(|e| Error::Internal(e.to_string()))?;
+    output::write_into_new(&to.report_path(), &json)
 }
 
 /// A name for a binary that came as a file, fit to be a file's name and a tag.

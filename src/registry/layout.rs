@@ -11,7 +11,7 @@
 )]
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
@@ -207,6 +207,31 @@ impl Layout {
             Ok(meta) => Err(damaged(&path, &format!("it has {} bytes, not {}", meta.len(), blob.size))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(damaged(&path, "it is missing")),
             Err(e) => Err(Error::io("read", path)(e)),
+        }
+    }
+
+    /// Writes a blob into a file, checking it on the way; `path` names the file in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Usage`] where the layout is damaged.
+    pub fn write_blob(&self, blob: &Descriptor, file: &mut fs::File, path: &Path) -> Result<(), Error> {
+        let from = self.require(blob)?;
+        let mut source = fs::File::open(&from).map_err(Error::io("read", &from))?;
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let read = source.read(&mut buffer).map_err(Error::io("read", &from))?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+            file.write_all(&buffer[..read]).map_err(Error::io("write", path))?;
+        }
+        if Digest::from_hash(hash) == blob.digest {
+            Ok(())
+        } else {
+            Err(damaged(&from, "its digest is another"))
         }
     }
 

@@ -9,14 +9,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
 use crate::registry::credentials::{self, Credential};
 use crate::registry::failure::{Failure, describe};
-use crate::registry::http::{Client, MAX_REPLY, Request, Session, read_body};
+use crate::registry::http::{Client, MAX_REPLY, Request, Session, Target, read_body};
 use crate::registry::reference::Repository;
 
 pub mod download;
@@ -28,6 +28,8 @@ const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json";
 const DIGEST_HEADER: &str = "docker-content-digest";
 const SUBJECT_HEADER: &str = "oci-subject";
+/// A list of tags that goes on for longer is not believed.
+const MAX_PAGES: usize = 1000;
 /// How often the index of a tag is changed again because somebody else did too.
 const MAX_INDEX_TRIES: u32 = 8;
 
@@ -162,6 +164,35 @@ impl Remote {
         }))
     }
 
+    /// All tags, from every page of the list.
+    /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags>
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn tags(&self) -> Result<Vec<String>, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let mut request = Request::new(Method::GET, self.path("tags/list?n=1000"));
+        let mut tags = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let reply = self.session.send(&request, |s| s.is_success()).await?;
+            let next = next_page(&reply);
+            let what = describe(&Method::GET, reply.url());
+            let bytes = read_body(&what, reply, MAX_REPLY, self.session.client().options.timeout).await?;
+            let page: Page = serde_json::from_slice(&bytes)
+                .map_err(|e| Failure::protocol(what, format!("the list of tags makes no sense: {e}")))?;
+            tags.extend(page.tags.unwrap_or_default());
+            match next {
+                Some(url) => request.target = Target::Given(url),
+                None => break,
+            }
+        }
+        Ok(tags)
+    }
+
     /// Stores a manifest under a tag or its digest. Says whether the registry took
     /// note of its subject.
     ///
@@ -278,6 +309,13 @@ pub async fn ping(client: &Arc<Client>, host: &str, credential: Credential) -> R
         .send(&Request::new(Method::GET, "/v2/"), |s| s.is_success())
         .await?;
     Ok(())
+}
+
+/// The address in `Link: <…>; rel="next"`.
+fn next_page(reply: &Response) -> Option<reqwest::Url> {
+    let text = reply.headers().get(LINK)?.to_str().ok()?;
+    let (address, _) = text.strip_prefix('<')?.split_once('>')?;
+    reply.url().join(address).ok()
 }
 
 fn fallback_tag(digest: &Digest) -> String {

@@ -1,0 +1,201 @@
+//! Where artifacts go: flags, variables and configuration become a repository and
+//! tags for each, before anything is built or sent.
+
+use std::collections::BTreeMap;
+
+use crate::config::PublishConfig;
+use crate::error::Error;
+use crate::oci::Digest;
+use crate::pack::Variant;
+use crate::registry::reference::{LATEST, Repository};
+use crate::tags::{self, Patterns, Tag};
+
+const NAME: &str = "{name}";
+const VARIANT: &str = "{variant}";
+
+/// What flags and variables say, before the configuration has its say.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--repository`.
+    pub repository: Option<String>,
+    /// `--tag`.
+    pub tags: Option<Vec<String>>,
+}
+
+/// Where the artifacts of a package go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// A pattern for the repository; none where a layout takes its place.
+    repository: Option<String>,
+    /// Patterns for the tags; none for the default.
+    tags: Option<Patterns>,
+}
+
+/// An artifact that needs a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Artifact<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its version, where it has one.
+    pub version: Option<&'a str>,
+    /// Its form, where this is known.
+    pub variant: Option<Variant>,
+    /// Whether the same run publishes it in other forms too.
+    pub one_of_several: bool,
+}
+
+/// The place of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The repository; none where a layout takes its place.
+    pub repository: Option<Repository>,
+    /// The tags.
+    pub tags: Vec<Tag>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Destination {
+    /// Flags over configuration. A repository is needed, unless a layout takes its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] that says how to name a repository.
+    pub fn new(overrides: &Overrides, config: &PublishConfig, to_layout: bool) -> Result<Self, Error> {
+        let repository = overrides.repository.clone().or_else(|| config.repository.clone());
+        if repository.is_none() && !to_layout {
+            return Err(Error::Usage {
+                message: "no repository to publish to".into(),
+                hint: Some(
+                    "name one with --repository HOST/PATH, with EDGEPACK_PUBLISH_REPOSITORY, or in Cargo.toml: \
+                     [package.metadata.edgepack.publish] repository = \"ghcr.io/acme/demo\""
+                        .into(),
+                ),
+            });
+        }
+        let tags = match (&overrides.tags, &config.tags) {
+            (Some(patterns), _) => Some(Patterns { patterns: patterns.clone(), configured: false }),
+            (None, Some(patterns)) => Some(Patterns { patterns: patterns.clone(), configured: true }),
+            (None, None) => None,
+        };
+        Ok(Destination { repository, tags })
+    }
+
+    /// Where one artifact goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for a repository or a tag that is none.
+    pub fn place(&self, artifact: Artifact<'_>) -> Result<Place, Error> {
+        let mut notes = Vec::new();
+        let repository = match &self.repository {
+            Some(pattern) => Some(repository(pattern, artifact, &mut notes)?),
+            None => None,
+        };
+        let patterns = self.tags.clone().unwrap_or_else(|| Patterns {
+            patterns: vec![artifact.version.map_or(LATEST, |_| tags::DEFAULT_PATTERN).to_owned()],
+            configured: false,
+        });
+        let (tags, said) = tags::expand(&patterns, artifact.name, artifact.version.unwrap_or("0.0.0"))?;
+        notes.extend(said);
+        Ok(Place { repository, tags, notes })
+    }
+}
+
+fn repository(pattern: &str, artifact: Artifact<'_>, notes: &mut Vec<String>) -> Result<Repository, Error> {
+    let variant = artifact.variant.unwrap_or_default();
+    let text = pattern
+        .replace(NAME, &artifact.name.to_ascii_lowercase())
+        .replace(VARIANT, variant.name());
+    let mut repository = Repository::parse(&text)?;
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        notes.push(format!("`{text}` becomes {repository}: registries take repository names in lower case alone"));
+    }
+    // Each variant has a repository of its own: see `Variant::artifact_name`.
+    if artifact.one_of_several && variant != Variant::Wasm && !pattern.contains(VARIANT) {
+        repository = repository.with_suffix(&format!("-{variant}"));
+    }
+    Ok(repository)
+}
+
+/// Refuses two artifacts that would take a tag from each other.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+pub fn refuse_collisions<'a>(
+    placed: impl IntoIterator<Item = (&'a str, &'a Place, &'a Digest)>,
+) -> Result<(), Error> {
+    let mut seen = BTreeMap::new();
+    for (name, place, digest) in placed {
+        for tag in &place.tags {
+            let key = (place.repository.clone(), tag.name.clone());
+            if let Some((other, there)) = seen.insert(key, (name, digest))
+                && there != digest
+            {
+                let to = place.repository.as_ref().map_or_else(String::new, |r| format!("{r}:"));
+                return Err(Error::Usage {
+                    message: format!("`{other}` and `{name}` would both become {to}{}", tag.name),
+                    hint: Some("put {name} into the repository, such as ghcr.io/acme/{name}, or into the tag".into()),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(repository: &str, tags: Option<&[&str]>, artifact: Artifact<'_>) -> (String, Vec<String>) {
+        let overrides = Overrides {
+            repository: Some(repository.to_owned()),
+            tags: tags.map(|t| t.iter().map(|&t| t.to_owned()).collect()),
+        };
+        let destination = Destination::new(&overrides, &PublishConfig::default(), false).unwrap();
+        let place = destination.place(artifact).unwrap();
+        (
+            place.repository.unwrap().to_string(),
+            place.tags.into_iter().map(|t| t.name).collect(),
+        )
+    }
+
+    const DEMO: Artifact<'_> = Artifact {
+        name: "Demo",
+        version: Some("1.2.3"),
+        variant: Some(Variant::Wasm),
+        one_of_several: false,
+    };
+
+    #[test]
+    fn patterns_are_filled() {
+        assert_eq!(
+            place("ghcr.io/acme/{name}", None, DEMO),
+            ("ghcr.io/acme/demo".into(), vec!["1.2.3".into()])
+        );
+        assert_eq!(place("ghcr.io/Acme/x", Some(&["a"]), DEMO), ("ghcr.io/acme/x".into(), vec!["a".into()]));
+        let unversioned = Artifact { version: None, ..DEMO };
+        assert_eq!(place("ghcr.io/a/x", None, unversioned).1, ["latest"]);
+    }
+
+    #[test]
+    fn variants_keep_apart() {
+        let compat = Artifact { variant: Some(Variant::Compat), one_of_several: true, ..DEMO };
+        assert_eq!(place("ghcr.io/a/x", None, compat).0, "ghcr.io/a/x-compat");
+        assert_eq!(place("ghcr.io/a/{variant}/x", None, compat).0, "ghcr.io/a/compat/x");
+        let alone = Artifact { one_of_several: false, ..compat };
+        assert_eq!(place("ghcr.io/a/x", None, alone).0, "ghcr.io/a/x");
+    }
+
+    #[test]
+    fn a_repository_is_needed_and_no_tag_is_shared() {
+        let error = Destination::new(&Overrides::default(), &PublishConfig::default(), false).unwrap_err();
+        assert!(error.hint().unwrap().contains("--repository"));
+        let nowhere = Destination::new(&Overrides::default(), &PublishConfig::default(), true).unwrap();
+        let place = nowhere.place(DEMO).unwrap();
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        assert!(refuse_collisions([("a", &place, &one), ("b", &place, &one)]).is_ok());
+        assert!(refuse_collisions([("a", &place, &one), ("b", &place, &two)]).is_err());
+    }
+}

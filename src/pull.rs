@@ -1,0 +1,287 @@
+//! The pull stage: an artifact, from a registry or a layout, becomes a file.
+//!
+//! The reference is resolved once; everything behind it goes by digests. The file
+//! appears when its digest, and those of the manifest and the config, were checked
+//! and it turned out to be Wasm; before that there is nothing under its name.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
+use crate::output::Pending;
+use crate::registry::failure::printable;
+use crate::registry::http::Client;
+use crate::registry::layout::{Layout, LayoutReference};
+use crate::registry::reference::Reference;
+use crate::registry::remote::{Remote, Rights};
+use crate::unpack::{self, Payload, UnpackError, Wanted};
+use crate::wasm::{Kind, kind_of};
+
+/// A config above this size is none.
+const MAX_CONFIG: u64 = 4 << 20;
+/// A module above this size is none: a section's length has 32 bits.
+const MAX_MODULE: u64 = u32::MAX as u64;
+const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Where an artifact is.
+pub enum Source {
+    /// In a repository of a registry.
+    Remote {
+        /// The repository.
+        remote: Box<Remote>,
+        /// A tag or a digest.
+        version: String,
+    },
+    /// In a layout on disk.
+    Layout {
+        /// The layout.
+        layout: Layout,
+        /// A tag or a digest, where one was given.
+        version: Option<String>,
+    },
+}
+
+impl Source {
+    /// Parses `HOST/PATH:TAG`, `HOST/PATH@DIGEST`, or `oci:DIR:TAG`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], or [`Error::Registry`] where credentials cannot be read.
+    pub fn parse(text: &str, client: &Arc<Client>) -> Result<Self, Error> {
+        if let Some(parsed) = LayoutReference::parse(text) {
+            let LayoutReference { layout, version } = parsed?;
+            return Ok(Source::Layout { layout, version });
+        }
+        Self::remote(&Reference::parse(text)?, client)
+    }
+
+    /// The source that a reference names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`] where credentials cannot be read.
+    pub fn remote(reference: &Reference, client: &Arc<Client>) -> Result<Self, Error> {
+        Ok(Source::Remote {
+            remote: Box::new(Remote::open(client, &reference.repository, Rights::Pull)?),
+            version: reference.version().to_owned(),
+        })
+    }
+
+    fn name(&self, digest: &Digest) -> String {
+        match self {
+            Source::Remote { remote, .. } => remote.repository().at(digest),
+            Source::Layout { layout, .. } => format!("oci:{}@{digest}", layout.folder().display()),
+        }
+    }
+
+    async fn manifest(&self, digest: Option<&Descriptor>) -> Result<(Descriptor, Vec<u8>), Error> {
+        match self {
+            Source::Remote { remote, version } => {
+                let version = digest.map_or(version.as_str(), |d| d.digest.as_str());
+                let fetched = remote.manifest(version).await?.ok_or_else(|| Error::Registry {
+                    message: format!("{} has no `{version}`", remote.repository()),
+                    hint: Some("check the tag; the registry may also hide what you have no right to see: cargo edgepack login HOST --username NAME --password-stdin".into()),
+                })?;
+                Ok((fetched.descriptor, fetched.bytes.to_vec()))
+            }
+            Source::Layout { layout, version } => {
+                let descriptor = match digest {
+                    Some(descriptor) => descriptor.clone(),
+                    None => layout.resolve(version.as_deref())?,
+                };
+                let bytes = layout.read(&descriptor)?;
+                Ok((descriptor, bytes))
+            }
+        }
+    }
+
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        match self {
+            Source::Remote { remote, .. } => Ok(remote.small_blob(blob, MAX_CONFIG).await?.to_vec()),
+            Source::Layout { layout, .. } => layout.read(blob),
+        }
+    }
+
+    async fn blob(
+        &self,
+        blob: &Descriptor,
+        file: &mut File,
+        path: &Path,
+        on_progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Error> {
+        match self {
+            Source::Remote { remote, .. } => remote.pull_blob(blob, file, path, on_progress).await,
+            Source::Layout { layout, .. } => layout.write_blob(blob, file, path),
+        }
+    }
+}
+
+/// An artifact that was resolved; its module was not fetched yet.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// `HOST/PATH@DIGEST`, or `oci:DIR@DIGEST`.
+    pub reference: String,
+    /// The manifest.
+    pub descriptor: Descriptor,
+    /// The manifest, parsed.
+    pub manifest: Manifest,
+    /// The config's bytes.
+    pub config: Vec<u8>,
+    /// Where the module is.
+    pub payload: Payload,
+}
+
+/// What a pull wrote.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// Core module or component.
+    pub kind: Kind,
+    /// The file's length in bytes.
+    pub size: u64,
+    /// The file's digest.
+    pub digest: Digest,
+}
+
+/// Fetches the manifest and the config of an artifact.
+///
+/// # Errors
+///
+/// [`Error::Registry`], or [`Error::Usage`] where a layout does not have it.
+pub async fn resolve(source: &Source) -> Result<Resolved, Error> {
+    let (mut descriptor, mut bytes) = source.manifest(None).await?;
+    let mut reference = source.name(&descriptor.digest);
+    if is_index(&descriptor, &bytes) {
+        let index: Index = serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
+        let chosen = choose(&reference, index)?;
+        (descriptor, bytes) = source.manifest(Some(&chosen)).await?;
+        reference = source.name(&descriptor.digest);
+    }
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
+    let payload = unpack::locate(&manifest).map_err(|e| unusable(&reference, &e))?;
+    let config = source.small_blob(&manifest.config).await?;
+    Ok(Resolved { reference, descriptor, manifest, config, payload })
+}
+
+/// Docker's registries serve an index under its own type, layouts under any.
+fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Shape {
+        manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+    }
+    matches!(descriptor.media_type.as_str(), MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST)
+        || serde_json::from_slice::<Shape>(bytes).is_ok_and(|s| s.manifests.is_some() && s.layers.is_none())
+}
+
+/// The one manifest of an index that may be Wasm.
+fn choose(reference: &str, index: Index) -> Result<Descriptor, Error> {
+    let mut manifests = index.manifests;
+    // What docker adds to an image says of itself that it runs nowhere.
+    manifests.retain(|m| !m.annotations.contains_key("vnd.docker.reference.type"));
+    match <[Descriptor; 1]>::try_from(manifests) {
+        Ok([only]) => Ok(only),
+        Err(manifests) => Err(Error::Registry {
+            message: format!("{reference} is an index of {} manifests", manifests.len()),
+            hint: Some(match manifests.first() {
+                Some(first) => format!("name the one that you want by its digest, such as {}", first.digest),
+                None => "there is nothing in it to pull".into(),
+            }),
+        }),
+    }
+}
+
+fn senseless(reference: &str, error: &serde_json::Error) -> Error {
+    Error::Registry {
+        message: format!("{reference} is no manifest that makes sense: {}", printable(&error.to_string())),
+        hint: None,
+    }
+}
+
+fn unusable(reference: &str, error: &UnpackError) -> Error {
+    Error::Registry {
+        message: format!("{reference}: {error}"),
+        hint: error.hint().map(str::to_owned),
+    }
+}
+
+/// Fetches the module of an artifact into `file`, which is still empty. `path`
+/// names it in errors.
+///
+/// # Errors
+///
+/// [`Error`]; nothing has appeared under the output's name then.
+pub async fn fetch(
+    source: &Source,
+    resolved: &Resolved,
+    output: &mut Pending,
+    path: &Path,
+    on_progress: &(dyn Fn(&Descriptor, u64) + Send + Sync),
+) -> Result<Pulled, Error> {
+    let digest = match &resolved.payload {
+        Payload::Raw(layer) => {
+            source.blob(layer, output.file(), path, &|done| on_progress(layer, done)).await?;
+            layer.digest.clone()
+        }
+        Payload::Archive(layers) => {
+            unpack_into(source, resolved, layers, output, path, on_progress).await?;
+            digest_of(output.file()).map_err(Error::io("read", path))?
+        }
+    };
+    let file = output.file();
+    let mut head = Vec::new();
+    file.rewind()
+        .and_then(|()| Read::by_ref(file).take(4096).read_to_end(&mut head))
+        .map_err(Error::io("read", path))?;
+    let kind = kind_of(&head).map_err(|reason| Error::Registry {
+        message: format!("{}: its module is no Wasm: {reason}", resolved.reference),
+        hint: reason.hint(),
+    })?;
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    Ok(Pulled { kind, size, digest })
+}
+
+async fn unpack_into(
+    source: &Source,
+    resolved: &Resolved,
+    layers: &[Descriptor],
+    output: &mut Pending,
+    path: &Path,
+    on_progress: &(dyn Fn(&Descriptor, u64) + Send + Sync),
+) -> Result<(), Error> {
+    let wanted = Wanted::of(&resolved.manifest, &resolved.config);
+    for layer in layers {
+        let mut archive = tempfile::tempfile().map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))?;
+        source.blob(layer, &mut archive, path, &|done| on_progress(layer, done)).await?;
+        archive.rewind().map_err(Error::io("read", path))?;
+        let target = output.file();
+        target.set_len(0).and_then(|()| target.rewind()).map_err(Error::io("write", path))?;
+        let mut writer = BufWriter::new(target);
+        let found = unpack::extract(BufReader::new(archive), &wanted, &mut writer, MAX_MODULE)
+            .map_err(|e| match e {
+                UnpackError::Write(e) => Error::io("write", path)(e),
+                other => unusable(&resolved.reference, &other),
+            })?;
+        writer.flush().map_err(Error::io("write", path))?;
+        if found.is_some() {
+            return Ok(());
+        }
+    }
+    Err(unusable(&resolved.reference, &wanted.missing()))
+}
+
+fn digest_of(file: &mut File) -> std::io::Result<Digest> {
+    use sha2::Digest as _;
+    file.rewind()?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(Digest::from_hash(hash));
+        }
+        hash.update(&buffer[..read]);
+    }
+}

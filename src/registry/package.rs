@@ -1,0 +1,282 @@
+//! Packages by name: `NAMESPACE:NAME@VERSION`, found where wkg would find them.
+//!
+//! wkg's own configuration says which registry a namespace belongs to, and the
+//! registry says at a well-known address where in which OCI registry its packages are.
+//!
+//! Conventions: <https://github.com/bytecodealliance/wasm-pkg-tools>.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module reads another tool's configuration"
+)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cargo_metadata::semver::Version;
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::oci::tag_from_version;
+use crate::registry::failure::{Failure, describe};
+use crate::registry::http::{Client, MAX_REPLY, Request, Session, read_body};
+use crate::registry::reference::{Reference, Repository, is_loopback};
+use crate::registry::remote::{Remote, Rights};
+
+const WELL_KNOWN: &str = "/.well-known/wasm-pkg/registry.json";
+const OCI: &str = "oci";
+/// What wkg falls back on for two namespaces.
+const FALLBACKS: &[(&str, &str)] = &[("wasi", "wasi.dev"), ("ba", "bytecodealliance.org")];
+
+/// `NAMESPACE:NAME[@VERSION]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    namespace: String,
+    name: String,
+    version: Option<Version>,
+}
+
+impl FromStr for Package {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no package: write NAMESPACE:NAME@VERSION, such as wasi:http@0.2.3");
+        let (id, version) = match text.split_once('@') {
+            Some((id, version)) => (id, Some(version)),
+            None => (text, None),
+        };
+        let (namespace, name) = id.split_once(':').ok_or_else(wrong)?;
+        if !is_label(namespace) || !is_label(name) {
+            return Err(wrong());
+        }
+        let version = version
+            .map(|v| v.parse().map_err(|e| format!("`{v}` is no semantic version: {e}")))
+            .transpose()?;
+        Ok(Package {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            version,
+        })
+    }
+}
+
+/// A kebab-case name: <https://github.com/WebAssembly/component-model/blob/main/design/mvp/WIT.md#identifiers>.
+fn is_label(text: &str) -> bool {
+    text.split('-').all(|word| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.bytes().all(|b| b.is_ascii_alphanumeric())
+    })
+}
+
+/// The part of wkg's configuration that says where packages are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    default_registry: Option<String>,
+    namespace_registries: HashMap<String, toml::Value>,
+    package_registry_overrides: HashMap<String, toml::Value>,
+    registry: HashMap<String, RegistryTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RegistryTable {
+    oci: OciTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OciTable {
+    protocol: Option<String>,
+}
+
+/// What a registry says about itself, or a configuration in its place.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    preferred_protocol: Option<String>,
+    oci: Option<OciMetadata>,
+    oci_registry: Option<String>,
+    oci_namespace_prefix: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OciMetadata {
+    registry: Option<String>,
+    namespace_prefix: Option<String>,
+}
+
+impl Config {
+    /// Reads the user's configuration of wkg: `WKG_CONFIG_FILE`, else
+    /// `wasm-pkg/config.toml` in the folder for configurations; empty where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Usage`].
+    pub fn of_user() -> Result<Self, Error> {
+        use etcetera::BaseStrategy;
+        let named = std::env::var_os("WKG_CONFIG_FILE").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let path = named.or_else(|| {
+            let base = etcetera::choose_base_strategy().ok()?;
+            Some(base.config_dir().join("wasm-pkg").join("config.toml"))
+        });
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|e| Error::Usage {
+                // The whole text could quote a secret.
+                message: format!("`{}` is no configuration of wkg: {}", path.display(), e.message()),
+                hint: None,
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Error::io("read", path)(e)),
+        }
+    }
+
+    /// Registries that it says are spoken to without TLS.
+    #[must_use]
+    pub fn plain_http(&self) -> Vec<String> {
+        self.registry
+            .iter()
+            .filter(|(_, table)| table.oci.protocol.as_deref() == Some("http"))
+            .map(|(host, _)| host.clone())
+            .collect()
+    }
+
+    /// The registry that a package belongs to, and its metadata where they stand here.
+    fn registry_of(&self, package: &Package) -> Result<(String, Option<Metadata>), Error> {
+        let id = format!("{}:{}", package.namespace, package.name);
+        let mapping = self
+            .package_registry_overrides
+            .get(&id)
+            .or_else(|| self.namespace_registries.get(&package.namespace));
+        match mapping {
+            Some(toml::Value::String(registry)) => return Ok((registry.clone(), None)),
+            Some(toml::Value::Table(table)) => {
+                let registry = table.get("registry").and_then(toml::Value::as_str);
+                let metadata = table.get("metadata").cloned().map(toml::Value::try_into::<Metadata>);
+                if let (Some(registry), Some(Ok(metadata))) = (registry, metadata) {
+                    return Ok((registry.to_owned(), Some(metadata)));
+                }
+            }
+            Some(_) => {}
+            None => {
+                let fallback = FALLBACKS.iter().find(|(n, _)| *n == package.namespace).map(|(_, r)| (*r).to_owned());
+                return self.default_registry.clone().or(fallback).map(|r| (r, None)).ok_or_else(|| Error::Usage {
+                    message: format!("no registry is known for the namespace `{}`", package.namespace),
+                    hint: Some(format!(
+                        "add one to wkg's config.toml: [namespace_registries] {} = \"registry.example\"",
+                        package.namespace
+                    )),
+                });
+            }
+        }
+        Err(Error::usage(format!("wkg's configuration of `{id}` makes no sense")))
+    }
+
+    /// Finds out what reference a package has. Without a version it is the highest
+    /// one that is no prerelease.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] or [`Error::Registry`].
+    pub async fn locate(&self, package: &Package, client: &Arc<Client>) -> Result<Reference, Error> {
+        let (registry, metadata) = self.registry_of(package)?;
+        let metadata = match metadata {
+            Some(metadata) => metadata,
+            None => fetch_metadata(client, &registry).await?,
+        };
+        if let Some(protocol) = metadata.preferred_protocol.as_deref().filter(|p| *p != OCI) {
+            return Err(Error::Registry {
+                message: format!("{registry} serves packages by `{}`, not by OCI", crate::registry::failure::printable(protocol)),
+                hint: None,
+            });
+        }
+        let oci = metadata.oci.unwrap_or_default();
+        let host = oci.registry.or(metadata.oci_registry).unwrap_or(registry);
+        // The prefix is joined as it is.
+        let prefix = oci.namespace_prefix.or(metadata.oci_namespace_prefix).unwrap_or_default();
+        let repository = Repository::parse(&format!("{host}/{prefix}{}/{}", package.namespace, package.name))?;
+        let tag = match &package.version {
+            Some(version) => tag_from_version(&version.to_string()),
+            None => highest(client, &repository).await?,
+        };
+        Ok(Reference { repository, tag: Some(tag), digest: None })
+    }
+}
+
+async fn fetch_metadata(client: &Arc<Client>, registry: &str) -> Result<Metadata, Error> {
+    crate::registry::reference::parse_host(registry).or_else(|e| if is_loopback(registry) { Ok(String::new()) } else { Err(e) })?;
+    let session = Session::new(Arc::clone(client), registry, Vec::new(), None);
+    let reply = session
+        .send(&Request::new(Method::GET, WELL_KNOWN), |s| s.is_success() || s == StatusCode::NOT_FOUND)
+        .await?;
+    if reply.status() == StatusCode::NOT_FOUND {
+        return Ok(Metadata::default());
+    }
+    let what = describe(&Method::GET, reply.url());
+    let body = read_body(&what, reply, MAX_REPLY, client.options.timeout).await?;
+    serde_json::from_slice(&body)
+        .map_err(|e| Failure::protocol(what, format!("the registry's metadata make no sense: {e}")).into())
+}
+
+async fn highest(client: &Arc<Client>, repository: &Repository) -> Result<String, Error> {
+    let tags = Remote::open(client, repository, Rights::Pull)?.tags().await?;
+    tags.into_iter()
+        .filter_map(|tag| Some((tag.replace('_', "+").parse::<Version>().ok()?, tag)))
+        .filter(|(version, _)| version.pre.is_empty())
+        .max()
+        .map(|(_, tag)| tag)
+        .ok_or_else(|| Error::Registry {
+            message: format!("{repository} has no released version"),
+            hint: Some("name a version: NAMESPACE:NAME@VERSION".into()),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_packages() {
+        let package: Package = "wasi:http@0.2.3".parse().unwrap();
+        assert_eq!((package.namespace.as_str(), package.name.as_str()), ("wasi", "http"));
+        assert!("my-org:my-lib2".parse::<Package>().unwrap().version.is_none());
+        for wrong in ["", "wasi", "wasi:", ":http", "wasi:http@", "wasi:http@1", "a/b:c", "a:b/c", "a-:b", "1a:b"] {
+            assert!(wrong.parse::<Package>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn follows_wkgs_configuration() {
+        let config: Config = toml::from_str(
+            r#"
+            default_registry = "default.example"
+            [namespace_registries]
+            plain = "plain.example"
+            full = { registry = "x", metadata = { preferredProtocol = "oci", oci = { registry = "localhost:5000", namespacePrefix = "pre/" } } }
+            [package_registry_overrides]
+            "plain:special" = "special.example"
+            [registry."localhost:5000".oci]
+            protocol = "http"
+            [registry."r.example"]
+            default = "warg"
+            "#,
+        )
+        .unwrap();
+        let registry = |id: &str| config.registry_of(&id.parse().unwrap()).unwrap();
+        assert_eq!(registry("plain:x").0, "plain.example");
+        assert_eq!(registry("plain:special").0, "special.example");
+        assert_eq!(registry("other:x").0, "default.example");
+        let (_, metadata) = registry("full:x");
+        assert_eq!(metadata.unwrap().oci.unwrap().namespace_prefix.as_deref(), Some("pre/"));
+        assert_eq!(config.plain_http(), ["localhost:5000"]);
+        let empty = Config::default();
+        assert_eq!(empty.registry_of(&"wasi:http".parse().unwrap()).unwrap().0, "wasi.dev");
+        assert!(empty.registry_of(&"mine:x".parse().unwrap()).unwrap_err().hint().is_some());
+    }
+}
