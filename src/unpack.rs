@@ -224,7 +224,8 @@ fn nothing(manifest: &Manifest) -> UnpackError {
 fn list(items: impl Iterator<Item = String>) -> String {
     let mut items: Vec<String> = items.take(NAMED + 1).collect();
     if items.len() > NAMED {
-        items[NAMED] = "…".to_owned();
+        items.truncate(NAMED);
+        items.push("…".to_owned());
     }
     items.join(", ")
 }

@@ -443,6 +443,25 @@ fn flags_come_before_the_environment_and_that_before_the_manifest() {
 }
 
 #[test]
+fn names_that_a_variant_makes_equal_are_refused() {
+    let place = Place::new();
+    place.write(
+        "Cargo.toml",
+        "[workspace]\nmembers = [\"demo\", \"demo-compat\"]\nresolver = \"2\"\n",
+    );
+    for name in ["demo", "demo-compat"] {
+        let manifest =
+            format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+        place.write(&format!("{name}/Cargo.toml"), manifest);
+        place.write(&format!("{name}/src/main.rs"), "fn main() {}\n");
+    }
+    place
+        .run(["build", "--workspace", "--variant", "wasm,compat"])
+        .exits(2)
+        .says("two artifacts are called `demo-compat`");
+}
+
+#[test]
 fn a_variant_that_there_is_not_is_named() {
     let place = Place::new();
     place.write("demo.wasm", wat::parse_str(MODULE).unwrap());
