@@ -61,8 +61,15 @@ impl Destination {
     /// # Errors
     ///
     /// [`Error::Usage`] that says how to name a repository.
-    pub fn new(overrides: &Overrides, config: &PublishConfig, to_layout: bool) -> Result<Self, Error> {
-        let repository = overrides.repository.clone().or_else(|| config.repository.clone());
+    pub fn new(
+        overrides: &Overrides,
+        config: &PublishConfig,
+        to_layout: bool,
+    ) -> Result<Self, Error> {
+        let repository = overrides
+            .repository
+            .clone()
+            .or_else(|| config.repository.clone());
         if repository.is_none() && !to_layout {
             return Err(Error::Usage {
                 message: "no repository to publish to".into(),
@@ -73,11 +80,24 @@ impl Destination {
                 ),
             });
         }
+        if let Some(pattern) = &repository {
+            // What is wrong with it is said before minutes of building.
+            Repository::parse(&pattern.replace(NAME, "x").replace(VARIANT, "x"))?;
+        }
         let tags = match (&overrides.tags, &config.tags) {
-            (Some(patterns), _) => Some(Patterns { patterns: patterns.clone(), configured: false }),
-            (None, Some(patterns)) => Some(Patterns { patterns: patterns.clone(), configured: true }),
+            (Some(patterns), _) => Some(Patterns {
+                patterns: patterns.clone(),
+                configured: false,
+            }),
+            (None, Some(patterns)) => Some(Patterns {
+                patterns: patterns.clone(),
+                configured: true,
+            }),
             (None, None) => None,
         };
+        if let Some(patterns) = &tags {
+            tags::expand(patterns, "x", "1.0.0")?;
+        }
         Ok(Destination { repository, tags })
     }
 
@@ -93,23 +113,42 @@ impl Destination {
             None => None,
         };
         let patterns = self.tags.clone().unwrap_or_else(|| Patterns {
-            patterns: vec![artifact.version.map_or(LATEST, |_| tags::DEFAULT_PATTERN).to_owned()],
+            patterns: vec![
+                artifact
+                    .version
+                    .map_or(LATEST, |_| tags::DEFAULT_PATTERN)
+                    .to_owned(),
+            ],
             configured: false,
         });
-        let (tags, said) = tags::expand(&patterns, artifact.name, artifact.version.unwrap_or("0.0.0"))?;
+        let (tags, said) = tags::expand(
+            &patterns,
+            artifact.name,
+            artifact.version.unwrap_or("0.0.0"),
+        )?;
         notes.extend(said);
-        Ok(Place { repository, tags, notes })
+        Ok(Place {
+            repository,
+            tags,
+            notes,
+        })
     }
 }
 
-fn repository(pattern: &str, artifact: Artifact<'_>, notes: &mut Vec<String>) -> Result<Repository, Error> {
+fn repository(
+    pattern: &str,
+    artifact: Artifact<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Repository, Error> {
     let variant = artifact.variant.unwrap_or_default();
     let text = pattern
         .replace(NAME, &artifact.name.to_ascii_lowercase())
         .replace(VARIANT, variant.name());
     let mut repository = Repository::parse(&text)?;
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        notes.push(format!("`{text}` becomes {repository}: registries take repository names in lower case alone"));
+        notes.push(format!(
+            "`{text}` becomes {repository}: registries take repository names in lower case alone"
+        ));
     }
     // Each variant has a repository of its own: see `Variant::artifact_name`.
     if artifact.one_of_several && variant != Variant::Wasm && !pattern.contains(VARIANT) {
@@ -133,7 +172,10 @@ pub fn refuse_collisions<'a>(
             if let Some((other, there)) = seen.insert(key, (name, digest))
                 && there != digest
             {
-                let to = place.repository.as_ref().map_or_else(String::new, |r| format!("{r}:"));
+                let to = place
+                    .repository
+                    .as_ref()
+                    .map_or_else(String::new, |r| format!("{r}:"));
                 return Err(Error::Usage {
                     message: format!("`{other}` and `{name}` would both become {to}{}", tag.name),
                     hint: Some("put {name} into the repository, such as ghcr.io/acme/{name}, or into the tag".into()),
@@ -148,7 +190,11 @@ pub fn refuse_collisions<'a>(
 mod tests {
     use super::*;
 
-    fn place(repository: &str, tags: Option<&[&str]>, artifact: Artifact<'_>) -> (String, Vec<String>) {
+    fn place(
+        repository: &str,
+        tags: Option<&[&str]>,
+        artifact: Artifact<'_>,
+    ) -> (String, Vec<String>) {
         let overrides = Overrides {
             repository: Some(repository.to_owned()),
             tags: tags.map(|t| t.iter().map(|&t| t.to_owned()).collect()),
@@ -174,25 +220,43 @@ mod tests {
             place("ghcr.io/acme/{name}", None, DEMO),
             ("ghcr.io/acme/demo".into(), vec!["1.2.3".into()])
         );
-        assert_eq!(place("ghcr.io/Acme/x", Some(&["a"]), DEMO), ("ghcr.io/acme/x".into(), vec!["a".into()]));
-        let unversioned = Artifact { version: None, ..DEMO };
+        assert_eq!(
+            place("ghcr.io/Acme/x", Some(&["a"]), DEMO),
+            ("ghcr.io/acme/x".into(), vec!["a".into()])
+        );
+        let unversioned = Artifact {
+            version: None,
+            ..DEMO
+        };
         assert_eq!(place("ghcr.io/a/x", None, unversioned).1, ["latest"]);
     }
 
     #[test]
     fn variants_keep_apart() {
-        let compat = Artifact { variant: Some(Variant::Compat), one_of_several: true, ..DEMO };
+        let compat = Artifact {
+            variant: Some(Variant::Compat),
+            one_of_several: true,
+            ..DEMO
+        };
         assert_eq!(place("ghcr.io/a/x", None, compat).0, "ghcr.io/a/x-compat");
-        assert_eq!(place("ghcr.io/a/{variant}/x", None, compat).0, "ghcr.io/a/compat/x");
-        let alone = Artifact { one_of_several: false, ..compat };
+        assert_eq!(
+            place("ghcr.io/a/{variant}/x", None, compat).0,
+            "ghcr.io/a/compat/x"
+        );
+        let alone = Artifact {
+            one_of_several: false,
+            ..compat
+        };
         assert_eq!(place("ghcr.io/a/x", None, alone).0, "ghcr.io/a/x");
     }
 
     #[test]
     fn a_repository_is_needed_and_no_tag_is_shared() {
-        let error = Destination::new(&Overrides::default(), &PublishConfig::default(), false).unwrap_err();
+        let error =
+            Destination::new(&Overrides::default(), &PublishConfig::default(), false).unwrap_err();
         assert!(error.hint().unwrap().contains("--repository"));
-        let nowhere = Destination::new(&Overrides::default(), &PublishConfig::default(), true).unwrap();
+        let nowhere =
+            Destination::new(&Overrides::default(), &PublishConfig::default(), true).unwrap();
         let place = nowhere.place(DEMO).unwrap();
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         assert!(refuse_collisions([("a", &place, &one), ("b", &place, &one)]).is_ok());

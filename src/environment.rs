@@ -111,7 +111,11 @@ pub fn destination() -> Result<destination::Overrides, Error> {
 pub fn registry_options() -> Result<Options, Error> {
     let number = |name| -> Result<Option<u64>, Error> {
         text(name)?
-            .map(|v| v.trim().parse().map_err(|_| Error::usage(format!("{name}: `{v}` is no whole number"))))
+            .map(|v| {
+                v.trim()
+                    .parse()
+                    .map_err(|_| Error::usage(format!("{name}: `{v}` is no whole number")))
+            })
             .transpose()
     };
     let defaults = Options::default();
@@ -119,7 +123,9 @@ pub fn registry_options() -> Result<Options, Error> {
         plain_http: list(PUBLISH_PLAIN_HTTP)?.unwrap_or_default(),
         ca_files: text(CA_FILE)?.map(PathBuf::from).into_iter().collect(),
         backoff: number(RETRY_BASE_MS)?.map_or(defaults.backoff, Duration::from_millis),
-        timeout: number(REGISTRY_TIMEOUT)?.map_or(defaults.timeout, |s| Duration::from_secs(s.clamp(1, 86_400))),
+        timeout: number(REGISTRY_TIMEOUT)?.map_or(defaults.timeout, |s| {
+            Duration::from_secs(s.clamp(1, 86_400))
+        }),
         ..defaults
     })
 }

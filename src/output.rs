@@ -120,7 +120,8 @@ pub fn copy_into_new(from: &Path, to: &Path) -> Result<(), Error> {
     let mut source = std::fs::File::open(from).map_err(Error::io("read", from))?;
     let mut file = temporary_in(folder).map_err(Error::io("write", to))?;
     std::io::copy(&mut source, &mut file).map_err(Error::io("write", to))?;
-    file.persist(to).map_err(|e| Error::io("write", to)(e.error))?;
+    file.persist(to)
+        .map_err(|e| Error::io("write", to)(e.error))?;
     Ok(())
 }
 
@@ -145,7 +146,11 @@ impl Pending {
         }
         let special = std::fs::metadata(&target).is_ok_and(|m| !m.is_file());
         let elsewhere = std::env::temp_dir();
-        let folder = if special { &elsewhere } else { folder_of(&target) };
+        let folder = if special {
+            &elsewhere
+        } else {
+            folder_of(&target)
+        };
         let file = temporary_in(folder).map_err(Error::io("write", path))?;
         Ok(Pending { file, target })
     }
@@ -158,7 +163,10 @@ impl Pending {
     pub fn nowhere() -> Result<Self, Error> {
         let folder = std::env::temp_dir();
         let file = temporary_in(&folder).map_err(Error::io(crate::error::TEMPORARY, &folder))?;
-        Ok(Pending { file, target: folder })
+        Ok(Pending {
+            file,
+            target: folder,
+        })
     }
 
     /// Where it is for now.
@@ -172,7 +180,10 @@ impl Pending {
     /// # Errors
     ///
     /// [`Error::Io`], or what `take` returns.
-    pub fn read_all(mut self, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn read_all(
+        mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         use std::io::Seek;
         let path = self.file.path().to_owned();
         let file = self.file.as_file_mut();
@@ -206,15 +217,22 @@ impl Pending {
                     .open(&self.target)
                     .map_err(failed())?;
                 let file = self.file.as_file_mut();
-                file.rewind().and_then(|()| std::io::copy(file, &mut special)).map_err(Error::io("write", &self.target))?;
+                file.rewind()
+                    .and_then(|()| std::io::copy(file, &mut special))
+                    .map_err(Error::io("write", &self.target))?;
                 Ok(())
             }
             old => {
                 if let Ok(meta) = old {
-                    self.file.as_file().set_permissions(meta.permissions()).map_err(failed())?;
+                    self.file
+                        .as_file()
+                        .set_permissions(meta.permissions())
+                        .map_err(failed())?;
                 }
                 let target = self.target;
-                self.file.persist(&target).map_err(|e| Error::io("write", target)(e.error))?;
+                self.file
+                    .persist(&target)
+                    .map_err(|e| Error::io("write", target)(e.error))?;
                 Ok(())
             }
         }

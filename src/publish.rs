@@ -78,13 +78,18 @@ impl Bundle {
             ..manifest.clone()
         };
         let mut subject = None;
-        if matches!(manifest.media_type.as_str(), MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST) {
-            let index: Index = serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
+        if matches!(
+            manifest.media_type.as_str(),
+            MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST
+        ) {
+            let index: Index =
+                serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
             for child in &index.manifests {
                 children.push(Self::read_at(layout, child, depth + 1)?);
             }
         } else {
-            let parsed: Manifest = serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
+            let parsed: Manifest =
+                serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
             let mut seen = BTreeSet::new();
             for blob in std::iter::once(&parsed.config).chain(&parsed.layers) {
                 layout.require(blob)?;
@@ -92,7 +97,8 @@ impl Bundle {
                     blobs.push(blob.clone());
                 }
             }
-            listed_as.artifact_type = Some(parsed.artifact_type.unwrap_or(parsed.config.media_type));
+            listed_as.artifact_type =
+                Some(parsed.artifact_type.unwrap_or(parsed.config.media_type));
             listed_as.annotations = parsed.annotations;
             subject = parsed.subject.map(|s| s.digest);
         }
@@ -115,7 +121,12 @@ impl Bundle {
     /// The bytes of all blobs and manifests.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let below = self.children.iter().chain(&self.referrers).map(Bundle::size).sum::<u64>();
+        let below = self
+            .children
+            .iter()
+            .chain(&self.referrers)
+            .map(Bundle::size)
+            .sum::<u64>();
         self.blobs.iter().map(|b| b.size).sum::<u64>() + self.manifest.size + below
     }
 }
@@ -196,15 +207,23 @@ pub struct Context<'a> {
 /// Pushes several artifacts, a few at a time. One that fails does not keep the
 /// others from their way. The results are in the order of the items.
 pub async fn publish_all(items: &[Item], context: &Context<'_>) -> Vec<Result<Published, Error>> {
-    let mut results: Vec<(usize, Result<Published, Error>)> = stream::iter(items.iter().enumerate())
-        .map(|(number, item)| async move {
-            let result = Push { item, number, context, sent: AtomicU64::new(0) }.run().await;
-            (context.on_event)(Event::Done { item: number });
-            (number, result)
-        })
-        .buffer_unordered(PARALLEL_ARTIFACTS)
-        .collect()
-        .await;
+    let mut results: Vec<(usize, Result<Published, Error>)> =
+        stream::iter(items.iter().enumerate())
+            .map(|(number, item)| async move {
+                let result = Push {
+                    item,
+                    number,
+                    context,
+                    sent: AtomicU64::new(0),
+                }
+                .run()
+                .await;
+                (context.on_event)(Event::Done { item: number });
+                (number, result)
+            })
+            .buffer_unordered(PARALLEL_ARTIFACTS)
+            .collect()
+            .await;
     results.sort_by_key(|(number, _)| *number);
     results.into_iter().map(|(_, result)| result).collect()
 }
@@ -219,7 +238,12 @@ struct Push<'a> {
 
 impl Push<'_> {
     async fn run(&self) -> Result<Published, Error> {
-        let Item { repository, tags, bundle, .. } = self.item;
+        let Item {
+            repository,
+            tags,
+            bundle,
+            ..
+        } = self.item;
         let remote = Remote::open(self.context.client, repository, Rights::Push)?;
         let digest = &bundle.manifest.digest;
         // Before anything is sent: a tag that must not be moved ends it here.
@@ -228,15 +252,24 @@ impl Push<'_> {
             let state = self.look_at(&remote, tag).await?;
             states.push((tag.name.clone(), state));
             if self.context.rules.skip_existing && state == Some(TagState::Unchanged) {
-                return Ok(self.published(states.into_iter().map(|(n, _)| (n, TagState::Unchanged)).collect()));
+                return Ok(self.published(
+                    states
+                        .into_iter()
+                        .map(|(n, _)| (n, TagState::Unchanged))
+                        .collect(),
+                ));
             }
         }
-        let complete = states.iter().any(|(_, state)| *state == Some(TagState::Unchanged));
+        let complete = states
+            .iter()
+            .any(|(_, state)| *state == Some(TagState::Unchanged));
         self.push(&remote, bundle, complete).await?;
         let mut done = Vec::new();
         for (name, state) in states {
             if state.is_none() {
-                remote.put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes).await?;
+                remote
+                    .put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes)
+                    .await?;
                 let now = remote.resolve(&name).await?;
                 if now.as_ref() != Some(digest) {
                     return Err(moved(repository, &name, now.as_ref(), digest));
@@ -248,7 +281,10 @@ impl Push<'_> {
     }
 
     fn published(&self, tags: Vec<(String, TagState)>) -> Published {
-        Published { tags, sent: self.sent.load(Ordering::Relaxed) }
+        Published {
+            tags,
+            sent: self.sent.load(Ordering::Relaxed),
+        }
     }
 
     /// [`TagState::Unchanged`] where a tag names the artifact already, none where it
@@ -263,14 +299,21 @@ impl Push<'_> {
                     remote.repository(),
                     tag.name
                 ),
-                hint: Some("raise the version, choose another --tag, or move the tag with --force".into()),
+                hint: Some(
+                    "raise the version, choose another --tag, or move the tag with --force".into(),
+                ),
             }),
             _ => Ok(None),
         }
     }
 
     /// Pushes a manifest with all that belongs to it, but for the tags.
-    async fn push(&self, remote: &Remote, bundle: &Bundle, mut complete: bool) -> Result<(), Error> {
+    async fn push(
+        &self,
+        remote: &Remote,
+        bundle: &Bundle,
+        mut complete: bool,
+    ) -> Result<(), Error> {
         let digest = bundle.manifest.digest.as_str();
         if !complete && (bundle.subject.is_some() || !bundle.children.is_empty()) {
             complete = remote.resolve(digest).await?.is_some();
@@ -282,7 +325,9 @@ impl Push<'_> {
             stream::iter(bundle.blobs.iter().map(Ok::<_, Error>))
                 .try_for_each_concurrent(PARALLEL_BLOBS, |blob| self.push_blob(remote, blob))
                 .await?;
-            let listed = remote.put_manifest(digest, &bundle.manifest.media_type, &bundle.bytes).await?;
+            let listed = remote
+                .put_manifest(digest, &bundle.manifest.media_type, &bundle.bytes)
+                .await?;
             if let Some(subject) = &bundle.subject
                 && !listed
             {
@@ -296,10 +341,19 @@ impl Push<'_> {
     }
 
     async fn push_blob(&self, remote: &Remote, blob: &Descriptor) -> Result<(), Error> {
-        let report = |how| (self.context.on_event)(Event::Blob { item: self.number, blob, how });
+        let report = |how| {
+            (self.context.on_event)(Event::Blob {
+                item: self.number,
+                blob,
+                how,
+            })
+        };
         let known = Key::new(
             "blob-at/1",
-            &[remote.repository().host().as_bytes(), blob.digest.as_str().as_bytes()],
+            &[
+                remote.repository().host().as_bytes(),
+                blob.digest.as_str().as_bytes(),
+            ],
         );
         let path = remote.repository().path();
         if remote.has_blob(blob).await? {
@@ -311,7 +365,11 @@ impl Push<'_> {
                 .cache
                 .get(&known)
                 .and_then(|bytes| String::from_utf8(bytes).ok())
-                .filter(|other| other != path && Repository::parse(&format!("{}/{other}", remote.repository().host())).is_ok());
+                .filter(|other| {
+                    other != path
+                        && Repository::parse(&format!("{}/{other}", remote.repository().host()))
+                            .is_ok()
+                });
             let how = remote
                 .push_blob(&Upload {
                     blob,
@@ -319,7 +377,11 @@ impl Push<'_> {
                     mount_from: elsewhere.as_deref(),
                     bookmark: Bookmark::new(self.context.cache, remote.repository(), &blob.digest),
                     on_progress: &|done| {
-                        (self.context.on_event)(Event::Progress { item: self.number, blob, done });
+                        (self.context.on_event)(Event::Progress {
+                            item: self.number,
+                            blob,
+                            done,
+                        });
                     },
                 })
                 .await?;
@@ -336,8 +398,13 @@ impl Push<'_> {
 fn moved(repository: &Repository, tag: &str, now: Option<&Digest>, digest: &Digest) -> Error {
     let now = now.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     Error::Registry {
-        message: format!("{repository}:{tag} was set to {digest}, but names {now}: somebody else set it at the same time"),
-        hint: Some(format!("both artifacts are complete; pull this one as {}", repository.at(digest))),
+        message: format!(
+            "{repository}:{tag} was set to {digest}, but names {now}: somebody else set it at the same time"
+        ),
+        hint: Some(format!(
+            "both artifacts are complete; pull this one as {}",
+            repository.at(digest)
+        )),
     }
 }
 

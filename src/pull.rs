@@ -100,7 +100,9 @@ impl Source {
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         match self {
-            Source::Remote { remote, .. } => Ok(remote.small_blob(blob, MAX_CONFIG).await?.to_vec()),
+            Source::Remote { remote, .. } => {
+                Ok(remote.small_blob(blob, MAX_CONFIG).await?.to_vec())
+            }
             Source::Layout { layout, .. } => layout.read(blob),
         }
     }
@@ -159,10 +161,17 @@ pub async fn resolve(source: &Source) -> Result<Resolved, Error> {
         (descriptor, bytes) = source.manifest(Some(&chosen)).await?;
         reference = source.name(&descriptor.digest);
     }
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
     let payload = unpack::locate(&manifest).map_err(|e| unusable(&reference, &e))?;
     let config = source.small_blob(&manifest.config).await?;
-    Ok(Resolved { reference, descriptor, manifest, config, payload })
+    Ok(Resolved {
+        reference,
+        descriptor,
+        manifest,
+        config,
+        payload,
+    })
 }
 
 /// Docker's registries serve an index under its own type, layouts under any.
@@ -172,8 +181,11 @@ fn is_index(descriptor: &Descriptor, bytes: &[u8]) -> bool {
         manifests: Option<serde::de::IgnoredAny>,
         layers: Option<serde::de::IgnoredAny>,
     }
-    matches!(descriptor.media_type.as_str(), MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST)
-        || serde_json::from_slice::<Shape>(bytes).is_ok_and(|s| s.manifests.is_some() && s.layers.is_none())
+    matches!(
+        descriptor.media_type.as_str(),
+        MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST
+    ) || serde_json::from_slice::<Shape>(bytes)
+        .is_ok_and(|s| s.manifests.is_some() && s.layers.is_none())
 }
 
 /// The one manifest of an index that may be Wasm.
@@ -186,7 +198,10 @@ fn choose(reference: &str, index: Index) -> Result<Descriptor, Error> {
         Err(manifests) => Err(Error::Registry {
             message: format!("{reference} is an index of {} manifests", manifests.len()),
             hint: Some(match manifests.first() {
-                Some(first) => format!("name the one that you want by its digest, such as {}", first.digest),
+                Some(first) => format!(
+                    "name the one that you want by its digest, such as {}",
+                    first.digest
+                ),
                 None => "there is nothing in it to pull".into(),
             }),
         }),
@@ -195,7 +210,10 @@ fn choose(reference: &str, index: Index) -> Result<Descriptor, Error> {
 
 fn senseless(reference: &str, error: &serde_json::Error) -> Error {
     Error::Registry {
-        message: format!("{reference} is no manifest that makes sense: {}", printable(&error.to_string())),
+        message: format!(
+            "{reference} is no manifest that makes sense: {}",
+            printable(&error.to_string())
+        ),
         hint: None,
     }
 }
@@ -222,7 +240,9 @@ pub async fn fetch(
 ) -> Result<Pulled, Error> {
     let digest = match &resolved.payload {
         Payload::Raw(layer) => {
-            source.blob(layer, output.file(), path, &|done| on_progress(layer, done)).await?;
+            source
+                .blob(layer, output.file(), path, &|done| on_progress(layer, done))
+                .await?;
             layer.digest.clone()
         }
         Payload::Archive(layers) => {
@@ -253,11 +273,17 @@ async fn unpack_into(
 ) -> Result<(), Error> {
     let wanted = Wanted::of(&resolved.manifest, &resolved.config);
     for layer in layers {
-        let mut archive = tempfile::tempfile().map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))?;
-        source.blob(layer, &mut archive, path, &|done| on_progress(layer, done)).await?;
+        let mut archive = tempfile::tempfile()
+            .map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))?;
+        source
+            .blob(layer, &mut archive, path, &|done| on_progress(layer, done))
+            .await?;
         archive.rewind().map_err(Error::io("read", path))?;
         let target = output.file();
-        target.set_len(0).and_then(|()| target.rewind()).map_err(Error::io("write", path))?;
+        target
+            .set_len(0)
+            .and_then(|()| target.rewind())
+            .map_err(Error::io("write", path))?;
         let mut writer = BufWriter::new(target);
         let found = unpack::extract(BufReader::new(archive), &wanted, &mut writer, MAX_MODULE)
             .map_err(|e| match e {

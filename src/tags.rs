@@ -37,7 +37,11 @@ pub struct Patterns {
 /// # Errors
 ///
 /// [`Error::Usage`] for a pattern that makes no tag.
-pub fn expand(patterns: &Patterns, name: &str, version: &str) -> Result<(Vec<Tag>, Vec<String>), Error> {
+pub fn expand(
+    patterns: &Patterns,
+    name: &str,
+    version: &str,
+) -> Result<(Vec<Tag>, Vec<String>), Error> {
     let parsed = Version::parse(version).ok();
     let prerelease = parsed.as_ref().is_some_and(|v| !v.pre.is_empty());
     let mut tags: Vec<Tag> = Vec::new();
@@ -51,9 +55,12 @@ pub fn expand(patterns: &Patterns, name: &str, version: &str) -> Result<(Vec<Tag
             });
         }
         let constant = !pattern.contains("{version}");
-        let moving = constant && (pattern.contains('{') || pattern == LATEST || patterns.configured);
+        let moving =
+            constant && (pattern.contains('{') || pattern == LATEST || patterns.configured);
         if moving && prerelease && patterns.configured {
-            notes.push(format!("{version} is a prerelease: the tag `{text}` stays where it is"));
+            notes.push(format!(
+                "{version} is a prerelease: the tag `{text}` stays where it is"
+            ));
         } else if !tags.iter().any(|t| t.name == text) {
             tags.push(Tag { name: text, moving });
         }
@@ -61,18 +68,28 @@ pub fn expand(patterns: &Patterns, name: &str, version: &str) -> Result<(Vec<Tag
     Ok((tags, notes))
 }
 
-fn fill(pattern: &str, name: &str, version: &str, parsed: Option<&Version>) -> Result<String, Error> {
+fn fill(
+    pattern: &str,
+    name: &str,
+    version: &str,
+    parsed: Option<&Version>,
+) -> Result<String, Error> {
     let mut text = String::new();
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once('{') {
         text.push_str(before);
         let wrong = |message: String| Error::Usage {
             message,
-            hint: Some(format!("tag patterns know {{{}}}", PLACEHOLDERS.join("}, {"))),
+            hint: Some(format!(
+                "tag patterns know {{{}}}",
+                PLACEHOLDERS.join("}, {")
+            )),
         };
-        let (placeholder, after) = after
-            .split_once('}')
-            .ok_or_else(|| wrong(format!("the tag pattern `{pattern}` has a `{{` without its `}}`")))?;
+        let (placeholder, after) = after.split_once('}').ok_or_else(|| {
+            wrong(format!(
+                "the tag pattern `{pattern}` has a `{{` without its `}}`"
+            ))
+        })?;
         let number = |part: fn(&Version) -> u64| {
             parsed.map(|v| part(v).to_string()).ok_or_else(|| Error::Usage {
                 message: format!("the version `{version}` has no {{{placeholder}}} for the tag pattern `{pattern}`"),
@@ -85,7 +102,11 @@ fn fill(pattern: &str, name: &str, version: &str, parsed: Option<&Version>) -> R
             "major" => number(|v| v.major)?,
             "minor" => number(|v| v.minor)?,
             "patch" => number(|v| v.patch)?,
-            other => return Err(wrong(format!("the tag pattern `{pattern}` has an unknown `{{{other}}}`"))),
+            other => {
+                return Err(wrong(format!(
+                    "the tag pattern `{pattern}` has an unknown `{{{other}}}`"
+                )));
+            }
         });
         rest = after;
     }
@@ -115,23 +136,46 @@ mod tests {
         let all = ["{version}", "{major}.{minor}", "latest", "edge"];
         assert_eq!(
             tags(&all, true, "1.2.3+b"),
-            [is("1.2.3_b", false), is("1.2", true), is("latest", true), is("edge", true)]
+            [
+                is("1.2.3_b", false),
+                is("1.2", true),
+                is("latest", true),
+                is("edge", true)
+            ]
         );
-        assert_eq!(tags(&["v1", "latest"], false, "1.2.3"), [is("v1", false), is("latest", true)]);
-        assert_eq!(tags(&["{name}-{version}", "x", "x"], false, "1.2.3").len(), 2);
+        assert_eq!(
+            tags(&["v1", "latest"], false, "1.2.3"),
+            [is("v1", false), is("latest", true)]
+        );
+        assert_eq!(
+            tags(&["{name}-{version}", "x", "x"], false, "1.2.3").len(),
+            2
+        );
     }
 
     #[test]
     fn prereleases_move_nothing() {
-        assert_eq!(tags(&["{version}", "{major}", "latest"], true, "1.2.3-rc.1"), [is("1.2.3-rc.1", false)]);
+        assert_eq!(
+            tags(&["{version}", "{major}", "latest"], true, "1.2.3-rc.1"),
+            [is("1.2.3-rc.1", false)]
+        );
         // Asked for on the command line, it is done.
         assert_eq!(tags(&["latest"], false, "1.2.3-rc.1"), [is("latest", true)]);
     }
 
     #[test]
     fn what_makes_no_tag_is_an_error() {
-        for (pattern, version) in [("{versoin}", "1.0.0"), ("{version", "1.0.0"), ("a b", "1.0.0"), ("", "1.0.0"), ("{major}", "one")] {
-            let patterns = Patterns { patterns: vec![pattern.to_owned()], configured: true };
+        for (pattern, version) in [
+            ("{versoin}", "1.0.0"),
+            ("{version", "1.0.0"),
+            ("a b", "1.0.0"),
+            ("", "1.0.0"),
+            ("{major}", "one"),
+        ] {
+            let patterns = Patterns {
+                patterns: vec![pattern.to_owned()],
+                configured: true,
+            };
             let error = expand(&patterns, "demo", version).unwrap_err();
             assert!(error.hint().is_some(), "{error}");
         }

@@ -15,6 +15,7 @@ use edgepack::inspect::{self, ArtifactInspection, Inspection};
 use edgepack::pipeline::{COMPILE, Event, SHRINK};
 use edgepack::publish::Item;
 use edgepack::pull::{Pulled, Resolved};
+use edgepack::registry::failure::Failure;
 use edgepack::report::{PackageReport, PublishReport, Report, TagState};
 use edgepack::size::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -94,12 +95,27 @@ impl Printer {
         }
     }
 
+    /// A request that failed and is going to be tried again.
+    pub fn retry(&self, failure: &Failure, wait: Duration) {
+        if !self.quiet {
+            let error = Error::from(failure.clone());
+            say!(
+                "{CYAN}note{CYAN:#}: {error}; trying again in {}",
+                seconds(wait.as_secs_f64())
+            );
+        }
+    }
+
     /// An artifact and where it is now, or would be.
     pub fn published(&self, report: &PublishReport, item: &Item) {
         if self.quiet {
             return;
         }
-        let word = if report.dry_run { "would publish" } else { "published" };
+        let word = if report.dry_run {
+            "would publish"
+        } else {
+            "published"
+        };
         say!("{GREEN}{word}{GREEN:#} {}", report.name);
         row("to", &report.repository);
         row("digest", report.digest.as_str());
@@ -113,13 +129,20 @@ impl Printer {
         }
         if report.dry_run {
             for blob in &item.bundle.blobs {
-                row("blob", &format!("{} {} {}", blob.digest, blob.media_type, bytes(blob.size)));
+                row(
+                    "blob",
+                    &format!("{} {} {}", blob.digest, blob.media_type, bytes(blob.size)),
+                );
             }
             for referrer in &item.bundle.referrers {
                 row("referrer", referrer.manifest.digest.as_str());
             }
         }
-        let sent = if report.dry_run { String::new() } else { format!(", {} sent", bytes(report.sent)) };
+        let sent = if report.dry_run {
+            String::new()
+        } else {
+            format!(", {} sent", bytes(report.sent))
+        };
         row("size", &format!("{}{sent}", bytes(report.size)));
     }
 
@@ -128,7 +151,12 @@ impl Printer {
         if self.quiet {
             return;
         }
-        say!("{GREEN}pulled{GREEN:#} {} ({}, {})", shown(path), pulled.kind, bytes(pulled.size));
+        say!(
+            "{GREEN}pulled{GREEN:#} {} ({}, {})",
+            shown(path),
+            pulled.kind,
+            bytes(pulled.size)
+        );
         row("from", &resolved.reference);
         row("sha256", pulled.digest.hex());
     }

@@ -31,7 +31,7 @@ use crate::output::Printer;
 
 /// What every command works with.
 struct App {
-    printer: Printer,
+    printer: Arc<Printer>,
     cancel: Arc<Cancel>,
     cache: Cache,
     worker: Worker,
@@ -105,7 +105,7 @@ impl App {
             std::env::current_exe().map_err(Error::io("find", "the tool's own executable"))?;
         let worker = Worker::new(executable, Limits::default(), Arc::clone(&cancel));
         Ok(App {
-            printer,
+            printer: Arc::new(printer),
             cancel,
             cache: Cache::of_user(),
             worker,
@@ -119,7 +119,9 @@ impl App {
                 self.build(flags, &cargo)
             }
             Command::Publish(flags) => {
-                let cargo = flags.build.cargo_flags(&cli.common, flags.sources.is_empty())?;
+                let cargo = flags
+                    .build
+                    .cargo_flags(&cli.common, flags.sources.is_empty())?;
                 self.publish(flags, &cargo)
             }
             Command::Pull(flags) => self.pull(flags),
@@ -245,7 +247,12 @@ impl App {
         let project = project?;
         let sysroot = sysroot
             .map_err(|_| Error::Internal("failed to ask rustc for its sysroot".into()))??;
-        let plan = Plan::new(&project, cargo, &overrides, config.build_target().as_deref())?;
+        let plan = Plan::new(
+            &project,
+            cargo,
+            &overrides,
+            config.build_target().as_deref(),
+        )?;
         for package in &plan.packages {
             approve(&package.publish)?;
         }

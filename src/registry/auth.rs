@@ -52,7 +52,10 @@ impl Challenge {
             };
             for challenge in parsed {
                 let parameter = |name: &str| {
-                    let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                    let found = challenge
+                        .params
+                        .iter()
+                        .find(|(key, _)| key.eq_ignore_ascii_case(name));
                     found.map(|(_, value)| value.to_unescaped())
                 };
                 if challenge.scheme.eq_ignore_ascii_case("basic") {
@@ -61,7 +64,10 @@ impl Challenge {
                     && let Some(realm) = parameter("realm")
                 {
                     let realm = Url::parse(&realm).map_err(|_| {
-                        Failure::protocol(request, "the registry names a token server whose address makes no sense")
+                        Failure::protocol(
+                            request,
+                            "the registry names a token server whose address makes no sense",
+                        )
                     })?;
                     return Ok(Challenge::Bearer {
                         realm,
@@ -102,7 +108,8 @@ impl Token {
     ///
     /// [`Failure`] where it holds none.
     pub fn from_reply(request: &str, body: &[u8]) -> Result<Self, Failure> {
-        let no_token = |why: &str| Failure::protocol(request, format!("the token server's reply {why}"));
+        let no_token =
+            |why: &str| Failure::protocol(request, format!("the token server's reply {why}"));
         let reply: TokenReply =
             serde_json::from_slice(body).map_err(|_| no_token("makes no sense"))?;
         let value = reply
@@ -182,7 +189,10 @@ mod tests {
 
     #[test]
     fn reads_tokens() {
-        for good in [r#"{"token":"a"}"#, r#"{"token":"","access_token":"a","expires_in":3}"#] {
+        for good in [
+            r#"{"token":"a"}"#,
+            r#"{"token":"","access_token":"a","expires_in":3}"#,
+        ] {
             let token = Token::from_reply("GET x", good.as_bytes()).unwrap();
             assert!(token.is_fresh());
             assert_eq!(token.header().unwrap(), "Bearer a");

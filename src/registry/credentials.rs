@@ -112,13 +112,22 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
                 return Err(failed(file, &format!("`{helper}` failed for {server}")));
             }
             Err(CredentialRetrievalError::HelperCommunicationError) => {
-                return Err(failed(file, "the credential helper that it names did not start"));
+                return Err(failed(
+                    file,
+                    "the credential helper that it names did not start",
+                ));
             }
             Err(CredentialRetrievalError::MalformedHelperResponse) => {
-                return Err(failed(file, "the credential helper's answer makes no sense"));
+                return Err(failed(
+                    file,
+                    "the credential helper's answer makes no sense",
+                ));
             }
             Err(_) => {
-                return Err(failed(file, &format!("the entry for {server} makes no sense")));
+                return Err(failed(
+                    file,
+                    &format!("the entry for {server} makes no sense"),
+                ));
             }
         }
     }
@@ -149,17 +158,25 @@ fn key_of(host: &str) -> String {
 
 fn failed(file: &Path, message: &str) -> Error {
     Error::Registry {
-        message: format!("failed to read credentials from `{}`: {message}", file.display()),
-        hint: Some("log in again: cargo edgepack login HOST --username NAME --password-stdin".into()),
+        message: format!(
+            "failed to read credentials from `{}`: {message}",
+            file.display()
+        ),
+        hint: Some(
+            "log in again: cargo edgepack login HOST --username NAME --password-stdin".into(),
+        ),
     }
 }
 
 fn set(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+    std::env::var_os(name)
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
 }
 
 fn docker_config() -> Option<PathBuf> {
-    let folder = set("DOCKER_CONFIG").or_else(|| Some(etcetera::home_dir().ok()?.join(".docker")))?;
+    let folder =
+        set("DOCKER_CONFIG").or_else(|| Some(etcetera::home_dir().ok()?.join(".docker")))?;
     Some(folder.join("config.json"))
 }
 
@@ -169,7 +186,9 @@ fn auth_files() -> Vec<PathBuf> {
         set("REGISTRY_AUTH_FILE"),
         docker_config(),
         set("XDG_RUNTIME_DIR").map(|folder| folder.join(PODMAN)),
-        etcetera::home_dir().ok().map(|home| home.join(".config").join(PODMAN)),
+        etcetera::home_dir()
+            .ok()
+            .map(|home| home.join(".config").join(PODMAN)),
     ]
     .into_iter()
     .flatten()
@@ -194,7 +213,10 @@ fn read_config(file: &Path) -> Result<Option<Map<String, Value>>, Error> {
     match serde_json::from_str(&text) {
         Ok(Value::Object(config)) => Ok(Some(config)),
         Ok(_) => Err(failed(file, "it holds no JSON object")),
-        Err(e) => Err(failed(file, &format!("no JSON at line {}, column {}", e.line(), e.column()))),
+        Err(e) => Err(failed(
+            file,
+            &format!("no JSON at line {}, column {}", e.line(), e.column()),
+        )),
     }
 }
 
@@ -274,10 +296,12 @@ fn helper_of(config: &Map<String, Value>, key: &str) -> Option<String> {
 /// The secret goes in by stdin; what the helper prints is not shown.
 fn run_helper(helper: &str, action: &str, input: &str) -> Result<(), Error> {
     let program = format!("docker-credential-{helper}");
-    let failed = |message: String| Error::Tool {
+    let failed = |message: String| {
+        Error::Tool {
         program: program.clone(),
         message,
         hint: Some("docker's config names it as the place for credentials: install it, or take credsStore out".into()),
+    }
     };
     let mut child = Command::new(&program)
         .arg(action)

@@ -90,6 +90,8 @@ impl Failure {
             retry: if refused { Retry::Never } else { Retry::Soon },
             hint: if certificate {
                 Some("where the registry has a certificate of your own authority, name it with --ca-file".into())
+            } else if text.contains("Connection refused") {
+                Some("check the host and the port: nothing listens there".into())
             } else if text.contains("dns error") {
                 Some("check the host's name, or HTTPS_PROXY where a proxy is needed".into())
             } else if text.contains("InvalidContentType") || text.contains("corrupt message") {
@@ -141,13 +143,18 @@ impl Failure {
     fn known_hint(&self) -> Option<&'static str> {
         let said = self.message.to_ascii_lowercase();
         Some(match self.status?.as_u16() {
-            401 => "log in with: cargo edgepack login HOST --username NAME --password-stdin (docker's and podman's logins count too)",
+            401 => {
+                "log in with: cargo edgepack login HOST --username NAME --password-stdin (docker's and podman's logins count too)"
+            }
             403 => "the account has no right to this; a token may lack the scope to write packages",
             400 if self.has_code("MANIFEST_INVALID") && said.contains("media type") => {
                 "this registry takes the media types on its list alone (GitLab's older ones do not know those of Wasm): \
                  --variant compat publishes as an ordinary image"
             }
-            400 if said.contains("lowercase") || said.contains("lower case") || self.has_code("NAME_INVALID") => {
+            400 if said.contains("lowercase")
+                || said.contains("lower case")
+                || self.has_code("NAME_INVALID") =>
+            {
                 "registries take repository names in lower case alone"
             }
             400 if self.has_code("MANIFEST_INVALID") => {
@@ -166,7 +173,10 @@ impl Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let hint = failure.hint.clone().or_else(|| failure.known_hint().map(str::to_owned));
+        let hint = failure
+            .hint
+            .clone()
+            .or_else(|| failure.known_hint().map(str::to_owned));
         let mut message = format!("{} failed", failure.request);
         if let Some(status) = failure.status {
             let _ = write!(message, ": {status}");
@@ -231,7 +241,12 @@ fn causes(error: &reqwest::Error) -> String {
     }
     if text.is_empty() {
         // Its own words would repeat the URL, query and all.
-        text = if error.is_timeout() { "timed out" } else { "the connection failed" }.to_owned();
+        text = if error.is_timeout() {
+            "timed out"
+        } else {
+            "the connection failed"
+        }
+        .to_owned();
     }
     printable(&text)
 }
@@ -244,7 +259,10 @@ fn parse_retry_after(text: &str) -> Option<Duration> {
     }
     let then = httpdate::parse_http_date(text.trim()).ok()?;
     // A date has no other meaning than its distance from now.
-    #[expect(clippy::disallowed_methods, reason = "no artifact depends on how long we wait")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no artifact depends on how long we wait"
+    )]
     let now = std::time::SystemTime::now();
     Some(then.duration_since(now).unwrap_or_default())
 }
@@ -265,7 +283,10 @@ mod tests {
     #[test]
     fn decides_when_to_try_again() {
         assert_eq!(reply(500, None, "").retry, Retry::Soon);
-        assert_eq!(reply(429, Some("7"), "").retry, Retry::After(Duration::from_secs(7)));
+        assert_eq!(
+            reply(429, Some("7"), "").retry,
+            Retry::After(Duration::from_secs(7))
+        );
         assert_eq!(
             reply(429, Some("Thu, 01 Jan 1970 00:00:00 GMT"), "").retry,
             Retry::After(Duration::ZERO)

@@ -58,7 +58,7 @@ impl Default for Options {
             plain_http: Vec::new(),
             ca_files: Vec::new(),
             credential: None,
-            retries: 6,
+            retries: 5,
             backoff: Duration::from_millis(500),
             timeout: Duration::from_secs(60),
         }
@@ -70,15 +70,19 @@ pub struct Client {
     proxied: reqwest::Client,
     direct: reqwest::Client,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    on_retry: Box<OnRetry>,
     /// How it speaks.
     pub options: Options,
 }
+
+/// Told of a failure that is going to be tried again after a while.
+pub type OnRetry = dyn Fn(&Failure, Duration) + Send + Sync;
 
 impl Client {
     /// # Errors
     ///
     /// [`Error::Io`] or [`Error::Usage`] where a certificate file cannot be used.
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub fn new(options: Options, on_retry: Box<OnRetry>) -> Result<Self, Error> {
         let mut certificates = Vec::new();
         for file in &options.ca_files {
             certificates.extend(read_certificates(file)?);
@@ -100,6 +104,7 @@ impl Client {
             proxied: build(true)?,
             direct: build(false)?,
             hosts: Mutex::default(),
+            on_retry,
             options,
         })
     }
@@ -107,7 +112,10 @@ impl Client {
     /// What is known about a registry.
     #[must_use]
     pub fn host(&self, name: &str) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut hosts = self
+            .hosts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let host = hosts.entry(name.to_owned()).or_insert_with(|| {
             let named = self.options.plain_http.iter().any(|h| h == name);
             let loopback = is_loopback(name);
@@ -133,7 +141,11 @@ impl Client {
     /// unless the proxy runs here too.
     fn http(&self, url: &Url) -> &reqwest::Client {
         let here = url.host_str().is_some_and(is_loopback);
-        if here && !local_proxy() { &self.direct } else { &self.proxied }
+        if here && !local_proxy() {
+            &self.direct
+        } else {
+            &self.proxied
+        }
     }
 
     /// Sends once, without credentials of its own and without following anything.
@@ -177,10 +189,15 @@ impl Client {
             Retry::Never => return Err(failure),
             Retry::After(wait) => wait,
             Retry::Soon => {
-                let full = self.options.backoff.saturating_mul(1 << attempt.min(16)).min(MAX_BACKOFF);
+                let full = self
+                    .options
+                    .backoff
+                    .saturating_mul(1 << attempt.min(16))
+                    .min(MAX_BACKOFF);
                 full.mul_f64(0.5 + fastrand::f64() / 2.0)
             }
         };
+        (self.on_retry)(&failure, wait);
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -203,19 +220,31 @@ struct Scheme {
 
 impl Host {
     fn scheme(&self) -> Scheme {
-        *self.scheme.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self
+            .scheme
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn set_scheme(&self, value: &'static str, certain: bool) {
-        *self.scheme.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Scheme { value, certain };
+        *self
+            .scheme
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Scheme { value, certain };
     }
 
     fn challenge(&self) -> Option<Challenge> {
-        self.challenge.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.challenge
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     fn set_challenge(&self, challenge: &Challenge) {
-        let mut slot = self.challenge.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut slot = self
+            .challenge
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *slot = Some(challenge.clone());
     }
 
@@ -251,7 +280,8 @@ impl Authority for Url {
     /// The host, and the port where it is an unusual one.
     fn authority_of_host(&self) -> String {
         let host = self.host_str().unwrap_or_default();
-        self.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 }
 
@@ -397,7 +427,10 @@ impl Session {
     pub async fn answer(&self, method: &Method, reply: &Response) -> Result<(), Failure> {
         let what = describe(method, reply.url());
         if !self.host.is_own(reply.url()) {
-            return Err(Failure::protocol(what, "a host other than the registry asks for credentials"));
+            return Err(Failure::protocol(
+                what,
+                "a host other than the registry asks for credentials",
+            ));
         }
         let known = self.host.challenge();
         let challenge = Challenge::from_headers(&what, reply.headers())?;
@@ -445,11 +478,15 @@ impl Session {
                 return Ok(reply);
             }
             let what = describe(&request.method, reply.url());
-            let next = location(&reply).ok_or_else(|| Failure::protocol(&what, "a redirect leads nowhere"))?;
+            let next = location(&reply)
+                .ok_or_else(|| Failure::protocol(&what, "a redirect leads nowhere"))?;
             if !self.host.allows(&next) {
                 return Err(Failure::protocol(
                     what,
-                    format!("a redirect to {}, which is not safe to follow", describe(&request.method, &next)),
+                    format!(
+                        "a redirect to {}, which is not safe to follow",
+                        describe(&request.method, &next)
+                    ),
                 ));
             }
             target = Target::Given(next);
@@ -481,17 +518,32 @@ impl Session {
         let wrong_scheme = match &first {
             Err(failure) => failure.status.is_none(),
             // What servers in Go say on the port of HTTPS.
-            Ok(reply) => scheme.value == "http" && reply.status() == StatusCode::BAD_REQUEST && reply.headers().get("docker-distribution-api-version").is_none() && reply.version() == reqwest::Version::HTTP_10,
+            Ok(reply) => {
+                scheme.value == "http"
+                    && reply.status() == StatusCode::BAD_REQUEST
+                    && reply
+                        .headers()
+                        .get("docker-distribution-api-version")
+                        .is_none()
+                    && reply.version() == reqwest::Version::HTTP_10
+            }
         };
         if !wrong_scheme {
             self.host.set_scheme(scheme.value, true);
             return first;
         }
-        let other = if scheme.value == "http" { "https" } else { "http" };
+        let other = if scheme.value == "http" {
+            "https"
+        } else {
+            "http"
+        };
         self.host.set_scheme(other, false);
         let second = self.send_to(request, target).await;
         // A certificate that is not trusted is HTTPS as well.
-        let spoken = second.is_ok() || second.as_ref().is_err_and(|f| f.hint.as_ref().is_some_and(|h| h.contains("--ca-file")));
+        let spoken = second.is_ok()
+            || second
+                .as_ref()
+                .is_err_and(|f| f.hint.as_ref().is_some_and(|h| h.contains("--ca-file")));
         if spoken {
             self.host.set_scheme(other, true);
             return second;
@@ -572,7 +624,10 @@ impl Session {
         if !self.host.allows(realm) {
             return Err(Failure::protocol(
                 describe(&Method::GET, realm),
-                format!("{} names a token server that credentials must not be sent to", self.host.name),
+                format!(
+                    "{} names a token server that credentials must not be sent to",
+                    self.host.name
+                ),
             ));
         }
         let request = match &self.credential {
@@ -647,7 +702,10 @@ pub async fn read_body(
     timeout: Duration,
 ) -> Result<Bytes, Failure> {
     let too_long = || Failure::protocol(what, format!("the reply is longer than {limit} bytes"));
-    if reply.content_length().is_some_and(|length| length > limit as u64) {
+    if reply
+        .content_length()
+        .is_some_and(|length| length > limit as u64)
+    {
         return Err(too_long());
     }
     let mut body = BytesMut::new();
@@ -671,17 +729,26 @@ pub async fn read_failure(method: &Method, reply: Response, timeout: Duration) -
         .get(RETRY_AFTER)
         .and_then(|v| v.to_str().ok())
         .map(str::to_owned);
-    let body = read_body(&what, reply, MAX_ERROR, timeout).await.unwrap_or_default();
+    let body = read_body(&what, reply, MAX_ERROR, timeout)
+        .await
+        .unwrap_or_default();
     Failure::reply(what, status, retry_after.as_deref(), &body)
 }
 
 /// Whether the environment names a proxy on this machine.
 fn local_proxy() -> bool {
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-        .iter()
-        .filter_map(|name| std::env::var(name).ok())
-        .filter_map(|value| Url::parse(&value).ok())
-        .any(|url| url.host_str().is_some_and(is_loopback))
+    [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ]
+    .iter()
+    .filter_map(|name| std::env::var(name).ok())
+    .filter_map(|value| Url::parse(&value).ok())
+    .any(|url| url.host_str().is_some_and(is_loopback))
 }
 
 #[expect(
@@ -704,7 +771,10 @@ fn read_certificates(file: &PathBuf) -> Result<Vec<Certificate>, Error> {
 /// # Errors
 ///
 /// [`Error::Interrupted`], or what the work failed with.
-pub fn block_on<T>(cancel: &Cancel, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub fn block_on<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -69,7 +69,10 @@ impl LayoutReference {
         }
         Some(Err(Error::Usage {
             message: format!("`{text}`: there is no OCI image layout"),
-            hint: Some("write oci:DIR:TAG; cargo edgepack build makes a layout in target/edgepack/oci".into()),
+            hint: Some(
+                "write oci:DIR:TAG; cargo edgepack build makes a layout in target/edgepack/oci"
+                    .into(),
+            ),
         }))
     }
 }
@@ -77,7 +80,10 @@ impl LayoutReference {
 /// The tag of an entry of an index.
 #[must_use]
 pub fn tag_of(entry: &Descriptor) -> Option<&str> {
-    entry.annotations.get(annotation::REF_NAME).map(String::as_str)
+    entry
+        .annotations
+        .get(annotation::REF_NAME)
+        .map(String::as_str)
 }
 
 /// A layout in a folder.
@@ -131,18 +137,24 @@ impl Layout {
             if tag.is_none() && index.manifests.iter().any(|m| m.digest == manifest.digest) {
                 return;
             }
-            index.manifests.retain(|m| tag.is_none() || tag_of(m) != tag);
+            index
+                .manifests
+                .retain(|m| tag.is_none() || tag_of(m) != tag);
             let mut entry = Descriptor {
                 annotations: Annotations::new(),
                 ..manifest.clone()
             };
             if let Some(tag) = tag {
-                entry.annotations.insert(annotation::REF_NAME.to_owned(), tag.to_owned());
+                entry
+                    .annotations
+                    .insert(annotation::REF_NAME.to_owned(), tag.to_owned());
             }
             index.manifests.push(entry);
-            index
-                .manifests
-                .sort_by(|a, b| tag_of(a).cmp(&tag_of(b)).then_with(|| a.digest.cmp(&b.digest)));
+            index.manifests.sort_by(|a, b| {
+                tag_of(a)
+                    .cmp(&tag_of(b))
+                    .then_with(|| a.digest.cmp(&b.digest))
+            });
         })
     }
 
@@ -174,7 +186,8 @@ impl Layout {
                 None if found.is_empty() => format!("the layout `{folder}` is empty"),
                 None => format!("the layout `{folder}` holds several artifacts"),
             },
-            hint: (!tags.is_empty()).then(|| format!("name one as oci:{folder}:TAG; it has {}", tags.join(", "))),
+            hint: (!tags.is_empty())
+                .then(|| format!("name one as oci:{folder}:TAG; it has {}", tags.join(", "))),
         })
     }
 
@@ -186,7 +199,10 @@ impl Layout {
     pub fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         let path = self.require(blob)?;
         if blob.size > MAX_MANIFEST {
-            return Err(damaged(&path, "it is far too large for a manifest or a config"));
+            return Err(damaged(
+                &path,
+                "it is far too large for a manifest or a config",
+            ));
         }
         let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
         if Digest::of(&bytes) != blob.digest {
@@ -204,8 +220,13 @@ impl Layout {
         let path = self.blob_path(&blob.digest);
         match fs::metadata(&path) {
             Ok(meta) if meta.len() == blob.size => Ok(path),
-            Ok(meta) => Err(damaged(&path, &format!("it has {} bytes, not {}", meta.len(), blob.size))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(damaged(&path, "it is missing")),
+            Ok(meta) => Err(damaged(
+                &path,
+                &format!("it has {} bytes, not {}", meta.len(), blob.size),
+            )),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(damaged(&path, "it is missing"))
+            }
             Err(e) => Err(Error::io("read", path)(e)),
         }
     }
@@ -215,7 +236,12 @@ impl Layout {
     /// # Errors
     ///
     /// [`Error::Io`], or [`Error::Usage`] where the layout is damaged.
-    pub fn write_blob(&self, blob: &Descriptor, file: &mut fs::File, path: &Path) -> Result<(), Error> {
+    pub fn write_blob(
+        &self,
+        blob: &Descriptor,
+        file: &mut fs::File,
+        path: &Path,
+    ) -> Result<(), Error> {
         let from = self.require(blob)?;
         let mut source = fs::File::open(&from).map_err(Error::io("read", &from))?;
         let mut hash = sha2::Sha256::new();
@@ -226,7 +252,8 @@ impl Layout {
                 break;
             }
             hash.update(&buffer[..read]);
-            file.write_all(&buffer[..read]).map_err(Error::io("write", path))?;
+            file.write_all(&buffer[..read])
+                .map_err(Error::io("write", path))?;
         }
         if Digest::from_hash(hash) == blob.digest {
             Ok(())
@@ -244,8 +271,12 @@ impl Layout {
         let mut found: Vec<Descriptor> = Vec::new();
         for entry in self.index()?.manifests {
             let bytes = self.read(&entry)?;
-            let about = serde_json::from_slice::<Manifest>(&bytes).ok().and_then(|m| m.subject);
-            if about.is_some_and(|s| s.digest == *subject) && !found.iter().any(|f| f.digest == entry.digest) {
+            let about = serde_json::from_slice::<Manifest>(&bytes)
+                .ok()
+                .and_then(|m| m.subject);
+            if about.is_some_and(|s| s.digest == *subject)
+                && !found.iter().any(|f| f.digest == entry.digest)
+            {
                 found.push(entry);
             }
         }
@@ -260,7 +291,9 @@ impl Layout {
     pub fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<(), Error> {
         let source = from.require(blob)?;
         let target = self.blob_path(&blob.digest);
-        if fs::metadata(&target).is_ok_and(|m| m.len() == blob.size) && hash_file(&target)? == blob.digest {
+        if fs::metadata(&target).is_ok_and(|m| m.len() == blob.size)
+            && hash_file(&target)? == blob.digest
+        {
             return Ok(());
         }
         if hash_file(&source)? != blob.digest {

@@ -42,7 +42,9 @@ impl FromStr for Package {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no package: write NAMESPACE:NAME@VERSION, such as wasi:http@0.2.3");
+        let wrong = || {
+            format!("`{text}` is no package: write NAMESPACE:NAME@VERSION, such as wasi:http@0.2.3")
+        };
         let (id, version) = match text.split_once('@') {
             Some((id, version)) => (id, Some(version)),
             None => (text, None),
@@ -52,7 +54,10 @@ impl FromStr for Package {
             return Err(wrong());
         }
         let version = version
-            .map(|v| v.parse().map_err(|e| format!("`{v}` is no semantic version: {e}")))
+            .map(|v| {
+                v.parse()
+                    .map_err(|e| format!("`{v}` is no semantic version: {e}"))
+            })
             .transpose()?;
         Ok(Package {
             namespace: namespace.to_owned(),
@@ -118,7 +123,9 @@ impl Config {
     /// [`Error::Io`] or [`Error::Usage`].
     pub fn of_user() -> Result<Self, Error> {
         use etcetera::BaseStrategy;
-        let named = std::env::var_os("WKG_CONFIG_FILE").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let named = std::env::var_os("WKG_CONFIG_FILE")
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from);
         let path = named.or_else(|| {
             let base = etcetera::choose_base_strategy().ok()?;
             Some(base.config_dir().join("wasm-pkg").join("config.toml"))
@@ -129,7 +136,11 @@ impl Config {
         match std::fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|e| Error::Usage {
                 // The whole text could quote a secret.
-                message: format!("`{}` is no configuration of wkg: {}", path.display(), e.message()),
+                message: format!(
+                    "`{}` is no configuration of wkg: {}",
+                    path.display(),
+                    e.message()
+                ),
                 hint: None,
             }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
@@ -158,14 +169,20 @@ impl Config {
             Some(toml::Value::String(registry)) => return Ok((registry.clone(), None)),
             Some(toml::Value::Table(table)) => {
                 let registry = table.get("registry").and_then(toml::Value::as_str);
-                let metadata = table.get("metadata").cloned().map(toml::Value::try_into::<Metadata>);
+                let metadata = table
+                    .get("metadata")
+                    .cloned()
+                    .map(toml::Value::try_into::<Metadata>);
                 if let (Some(registry), Some(Ok(metadata))) = (registry, metadata) {
                     return Ok((registry.to_owned(), Some(metadata)));
                 }
             }
             Some(_) => {}
             None => {
-                let fallback = FALLBACKS.iter().find(|(n, _)| *n == package.namespace).map(|(_, r)| (*r).to_owned());
+                let fallback = FALLBACKS
+                    .iter()
+                    .find(|(n, _)| *n == package.namespace)
+                    .map(|(_, r)| (*r).to_owned());
                 return self.default_registry.clone().or(fallback).map(|r| (r, None)).ok_or_else(|| Error::Usage {
                     message: format!("no registry is known for the namespace `{}`", package.namespace),
                     hint: Some(format!(
@@ -175,7 +192,9 @@ impl Config {
                 });
             }
         }
-        Err(Error::usage(format!("wkg's configuration of `{id}` makes no sense")))
+        Err(Error::usage(format!(
+            "wkg's configuration of `{id}` makes no sense"
+        )))
     }
 
     /// Finds out what reference a package has. Without a version it is the highest
@@ -184,7 +203,11 @@ impl Config {
     /// # Errors
     ///
     /// [`Error::Usage`] or [`Error::Registry`].
-    pub async fn locate(&self, package: &Package, client: &Arc<Client>) -> Result<Reference, Error> {
+    pub async fn locate(
+        &self,
+        package: &Package,
+        client: &Arc<Client>,
+    ) -> Result<Reference, Error> {
         let (registry, metadata) = self.registry_of(package)?;
         let metadata = match metadata {
             Some(metadata) => metadata,
@@ -192,40 +215,64 @@ impl Config {
         };
         if let Some(protocol) = metadata.preferred_protocol.as_deref().filter(|p| *p != OCI) {
             return Err(Error::Registry {
-                message: format!("{registry} serves packages by `{}`, not by OCI", crate::registry::failure::printable(protocol)),
+                message: format!(
+                    "{registry} serves packages by `{}`, not by OCI",
+                    crate::registry::failure::printable(protocol)
+                ),
                 hint: None,
             });
         }
         let oci = metadata.oci.unwrap_or_default();
         let host = oci.registry.or(metadata.oci_registry).unwrap_or(registry);
         // The prefix is joined as it is.
-        let prefix = oci.namespace_prefix.or(metadata.oci_namespace_prefix).unwrap_or_default();
-        let repository = Repository::parse(&format!("{host}/{prefix}{}/{}", package.namespace, package.name))?;
+        let prefix = oci
+            .namespace_prefix
+            .or(metadata.oci_namespace_prefix)
+            .unwrap_or_default();
+        let repository = Repository::parse(&format!(
+            "{host}/{prefix}{}/{}",
+            package.namespace, package.name
+        ))?;
         let tag = match &package.version {
             Some(version) => tag_from_version(&version.to_string()),
             None => highest(client, &repository).await?,
         };
-        Ok(Reference { repository, tag: Some(tag), digest: None })
+        Ok(Reference {
+            repository,
+            tag: Some(tag),
+            digest: None,
+        })
     }
 }
 
 async fn fetch_metadata(client: &Arc<Client>, registry: &str) -> Result<Metadata, Error> {
-    crate::registry::reference::parse_host(registry).or_else(|e| if is_loopback(registry) { Ok(String::new()) } else { Err(e) })?;
+    crate::registry::reference::parse_host(registry).or_else(|e| {
+        if is_loopback(registry) {
+            Ok(String::new())
+        } else {
+            Err(e)
+        }
+    })?;
     let session = Session::new(Arc::clone(client), registry, Vec::new(), None);
     let reply = session
-        .send(&Request::new(Method::GET, WELL_KNOWN), |s| s.is_success() || s == StatusCode::NOT_FOUND)
+        .send(&Request::new(Method::GET, WELL_KNOWN), |s| {
+            s.is_success() || s == StatusCode::NOT_FOUND
+        })
         .await?;
     if reply.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
     let what = describe(&Method::GET, reply.url());
     let body = read_body(&what, reply, MAX_REPLY, client.options.timeout).await?;
-    serde_json::from_slice(&body)
-        .map_err(|e| Failure::protocol(what, format!("the registry's metadata make no sense: {e}")).into())
+    serde_json::from_slice(&body).map_err(|e| {
+        Failure::protocol(what, format!("the registry's metadata make no sense: {e}")).into()
+    })
 }
 
 async fn highest(client: &Arc<Client>, repository: &Repository) -> Result<String, Error> {
-    let tags = Remote::open(client, repository, Rights::Pull)?.tags().await?;
+    let tags = Remote::open(client, repository, Rights::Pull)?
+        .tags()
+        .await?;
     tags.into_iter()
         .filter_map(|tag| Some((tag.replace('_', "+").parse::<Version>().ok()?, tag)))
         .filter(|(version, _)| version.pre.is_empty())
@@ -244,9 +291,29 @@ mod tests {
     #[test]
     fn parses_packages() {
         let package: Package = "wasi:http@0.2.3".parse().unwrap();
-        assert_eq!((package.namespace.as_str(), package.name.as_str()), ("wasi", "http"));
-        assert!("my-org:my-lib2".parse::<Package>().unwrap().version.is_none());
-        for wrong in ["", "wasi", "wasi:", ":http", "wasi:http@", "wasi:http@1", "a/b:c", "a:b/c", "a-:b", "1a:b"] {
+        assert_eq!(
+            (package.namespace.as_str(), package.name.as_str()),
+            ("wasi", "http")
+        );
+        assert!(
+            "my-org:my-lib2"
+                .parse::<Package>()
+                .unwrap()
+                .version
+                .is_none()
+        );
+        for wrong in [
+            "",
+            "wasi",
+            "wasi:",
+            ":http",
+            "wasi:http@",
+            "wasi:http@1",
+            "a/b:c",
+            "a:b/c",
+            "a-:b",
+            "1a:b",
+        ] {
             assert!(wrong.parse::<Package>().is_err(), "{wrong}");
         }
     }
@@ -273,10 +340,22 @@ mod tests {
         assert_eq!(registry("plain:special").0, "special.example");
         assert_eq!(registry("other:x").0, "default.example");
         let (_, metadata) = registry("full:x");
-        assert_eq!(metadata.unwrap().oci.unwrap().namespace_prefix.as_deref(), Some("pre/"));
+        assert_eq!(
+            metadata.unwrap().oci.unwrap().namespace_prefix.as_deref(),
+            Some("pre/")
+        );
         assert_eq!(config.plain_http(), ["localhost:5000"]);
         let empty = Config::default();
-        assert_eq!(empty.registry_of(&"wasi:http".parse().unwrap()).unwrap().0, "wasi.dev");
-        assert!(empty.registry_of(&"mine:x".parse().unwrap()).unwrap_err().hint().is_some());
+        assert_eq!(
+            empty.registry_of(&"wasi:http".parse().unwrap()).unwrap().0,
+            "wasi.dev"
+        );
+        assert!(
+            empty
+                .registry_of(&"mine:x".parse().unwrap())
+                .unwrap_err()
+                .hint()
+                .is_some()
+        );
     }
 }

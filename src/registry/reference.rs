@@ -38,7 +38,10 @@ impl Repository {
         if reference.tag.is_some() || reference.digest.is_some() {
             return Err(Error::Usage {
                 message: format!("`{text}` names more than a repository"),
-                hint: Some(format!("write {}, and the tag with --tag", reference.repository)),
+                hint: Some(format!(
+                    "write {}, and the tag with --tag",
+                    reference.repository
+                )),
             });
         }
         Ok(reference.repository)
@@ -108,7 +111,11 @@ impl Reference {
         };
         for scheme in ["https://", "http://", "docker://", "oci://"] {
             if let Some(rest) = text.strip_prefix(scheme) {
-                let plain = if scheme == "http://" { ", with --plain-http" } else { "" };
+                let plain = if scheme == "http://" {
+                    ", with --plain-http"
+                } else {
+                    ""
+                };
                 return Err(wrong(
                     format!("`{text}` begins with a scheme"),
                     Some(&format!("write {rest}{plain}")),
@@ -129,25 +136,35 @@ impl Reference {
         let (path, version) = rest.split_at(name_ends);
         let path = path.to_ascii_lowercase();
         let host = host.to_ascii_lowercase();
-        // The host was looked at above: this one lets IPv6 addresses pass.
-        let grammar_host = if host == DOCKER_HUB { DOCKER_HUB } else { "host.invalid" };
-        let parsed: oci_client::Reference = format!("{grammar_host}/{path}{version}")
-            .parse()
-            .map_err(|e| wrong(format!("`{text}` is no reference: {e}"), Some("a reference is HOST/PATH:TAG or HOST/PATH@sha256:…, the path in lower case")))?;
-        let digest = parsed
-            .digest()
-            .map(str::parse)
-            .transpose()
-            .map_err(|e: String| wrong(e, Some("digests are sha256: and 64 lower-case hex digits")))?;
-        let tag = version
-            .strip_prefix(':')
-            .and_then(|v| v.split('@').next())
-            .map(str::to_owned);
+        let malformed = |what: &str| {
+            wrong(
+                format!("`{text}` is no reference: {what}"),
+                Some("a reference is HOST/PATH:TAG or HOST/PATH@sha256:…, the path in lower case"),
+            )
+        };
+        let path = match host.as_str() {
+            // What has no owner there belongs to the hub itself.
+            DOCKER_HUB if !path.contains('/') => format!("library/{path}"),
+            _ => path,
+        };
+        if !is_path(&path) {
+            return Err(malformed("its path is none"));
+        }
+        let (tag, digest) = match version.split_once('@') {
+            Some((tag, digest)) => (tag, Some(digest)),
+            None => (version, None),
+        };
+        let tag = match tag.strip_prefix(':') {
+            Some(tag) if is_tag(tag) => Some(tag.to_owned()),
+            Some(_) => return Err(malformed("its tag is none")),
+            None if tag.is_empty() => None,
+            None => return Err(malformed("its tag is none")),
+        };
+        let digest = digest.map(str::parse).transpose().map_err(|e: String| {
+            wrong(e, Some("digests are sha256: and 64 lower-case hex digits"))
+        })?;
         Ok(Reference {
-            repository: Repository {
-                host,
-                path: parsed.repository().to_owned(),
-            },
+            repository: Repository { host, path },
             tag,
             digest,
         })
@@ -176,7 +193,11 @@ impl fmt::Display for Reference {
 /// Whether the first part of a reference is a registry and no folder.
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) if !name.ends_with(':') && (!name.contains(':') || name.ends_with(']')) => (name, Some(port)),
+        Some((name, port))
+            if !name.ends_with(':') && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            (name, Some(port))
+        }
         _ => (text, None),
     };
     if port.is_some_and(|p| p.parse::<u16>().is_err()) {
@@ -189,7 +210,9 @@ fn is_host(text: &str) -> bool {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     });
     labels && (name.contains('.') || port.is_some() || name.eq_ignore_ascii_case("localhost"))
 }
@@ -215,7 +238,12 @@ pub fn parse_host(text: &str) -> Result<String, Error> {
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit())
+                && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
@@ -231,6 +259,20 @@ pub fn api_host(host: &str) -> &str {
         DOCKER_HUB | "index.docker.io" => "registry-1.docker.io",
         host => host,
     }
+}
+
+/// Whether a path is one that registries take: the spec's expression, which takes
+/// a regex engine tens of milliseconds to compile.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
+fn is_path(text: &str) -> bool {
+    const MAX: usize = 255;
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_part = |part: &str| {
+        let ends = part.starts_with(is_word) && part.ends_with(is_word);
+        let mut separators = part.split(is_word).filter(|s| !s.is_empty());
+        ends && separators.all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+    };
+    text.len() <= MAX && text.split('/').all(is_part)
 }
 
 /// Whether a tag is one that registries take.
@@ -256,15 +298,35 @@ mod tests {
             ("ghcr.io/acme/demo:1.2.3", "ghcr.io", "acme/demo", "1.2.3"),
             ("GHCR.io/Acme/Demo:RC1", "ghcr.io", "acme/demo", "RC1"),
             ("localhost/demo", "localhost", "demo", "latest"),
+            (
+                "r.example/a-b/c__d/e.f_g--h",
+                "r.example",
+                "a-b/c__d/e.f_g--h",
+                "latest",
+            ),
             ("localhost:5000/a/b:t", "localhost:5000", "a/b", "t"),
             ("[::1]:5000/a:t", "[::1]:5000", "a", "t"),
             ("docker.io/demo:1", "docker.io", "library/demo", "1"),
-            (&format!("r.example/a@{digest}"), "r.example", "a", digest.as_str()),
-            (&format!("r.example/a:1@{digest}"), "r.example", "a", digest.as_str()),
+            (
+                &format!("r.example/a@{digest}"),
+                "r.example",
+                "a",
+                digest.as_str(),
+            ),
+            (
+                &format!("r.example/a:1@{digest}"),
+                "r.example",
+                "a",
+                digest.as_str(),
+            ),
         ] {
             let parsed = Reference::parse(text).unwrap();
             assert_eq!(
-                (parsed.repository.host(), parsed.repository.path(), parsed.version()),
+                (
+                    parsed.repository.host(),
+                    parsed.repository.path(),
+                    parsed.version()
+                ),
                 (host, path, version),
                 "{text}"
             );
@@ -285,6 +347,13 @@ mod tests {
             "ghcr.io/acme/demo:",
             "ghcr.io/acme/demo:a/b",
             "ghcr.io/acme/../demo",
+            "ghcr.io/acme//demo",
+            "ghcr.io/acme/demo/",
+            "ghcr.io/acme/a..b",
+            "ghcr.io/acme/a___b",
+            "ghcr.io/acme/-b",
+            "ghcr.io/acme/é",
+            &format!("ghcr.io/{}", "a".repeat(256)),
             "ghcr.io/acme/demo@sha256:12",
             "ghcr.io/acme/demo@sha512:00",
             "ghcr.io:99999/demo",
@@ -299,10 +368,22 @@ mod tests {
 
     #[test]
     fn knows_this_machine() {
-        for host in ["localhost", "localhost:1", "127.0.0.1:5000", "127.3.2.1", "[::1]:80", "a.localhost:5000"] {
+        for host in [
+            "localhost",
+            "localhost:1",
+            "127.0.0.1:5000",
+            "127.3.2.1",
+            "[::1]:80",
+            "a.localhost:5000",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["example.com", "10.0.0.1:5000", "localhost.example.com", "127.0.0.1.example.com"] {
+        for host in [
+            "example.com",
+            "10.0.0.1:5000",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }

@@ -135,7 +135,11 @@ impl Remote {
         }
     }
 
-    async fn manifest_once(&self, request: &Request, version: &str) -> Result<Option<Fetched>, Failure> {
+    async fn manifest_once(
+        &self,
+        request: &Request,
+        version: &str,
+    ) -> Result<Option<Fetched>, Failure> {
         let reply = self.session.send_once(request, found_or_not).await?;
         if reply.status() == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -148,7 +152,13 @@ impl Remote {
             .and_then(|v| v.to_str().ok())
             .and_then(|v| v.split(';').next())
             .map_or_else(|| MEDIA_TYPE_MANIFEST.to_owned(), |v| v.trim().to_owned());
-        let bytes = read_body(&what, reply, MAX_REPLY, self.session.client().options.timeout).await?;
+        let bytes = read_body(
+            &what,
+            reply,
+            MAX_REPLY,
+            self.session.client().options.timeout,
+        )
+        .await?;
         let digest = Digest::of(&bytes);
         for expected in [version.parse().ok(), stated].into_iter().flatten() {
             if expected != digest {
@@ -181,9 +191,16 @@ impl Remote {
             let reply = self.session.send(&request, |s| s.is_success()).await?;
             let next = next_page(&reply);
             let what = describe(&Method::GET, reply.url());
-            let bytes = read_body(&what, reply, MAX_REPLY, self.session.client().options.timeout).await?;
-            let page: Page = serde_json::from_slice(&bytes)
-                .map_err(|e| Failure::protocol(what, format!("the list of tags makes no sense: {e}")))?;
+            let bytes = read_body(
+                &what,
+                reply,
+                MAX_REPLY,
+                self.session.client().options.timeout,
+            )
+            .await?;
+            let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
+                Failure::protocol(what, format!("the list of tags makes no sense: {e}"))
+            })?;
             tags.extend(page.tags.unwrap_or_default());
             match next {
                 Some(url) => request.target = Target::Given(url),
@@ -199,7 +216,12 @@ impl Remote {
     /// # Errors
     ///
     /// [`Failure`].
-    pub async fn put_manifest(&self, version: &str, media_type: &str, bytes: &Bytes) -> Result<bool, Failure> {
+    pub async fn put_manifest(
+        &self,
+        version: &str,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<bool, Failure> {
         let mut request = Request::new(Method::PUT, self.path(&format!("manifests/{version}")))
             .with(CONTENT_TYPE, media_type);
         request.body = bytes.clone();
@@ -246,11 +268,22 @@ impl Remote {
             .with(ACCEPT, MEDIA_TYPE_INDEX);
         let reply = self
             .session
-            .send(&request, |s| s == StatusCode::OK || s == StatusCode::NOT_FOUND || s == StatusCode::METHOD_NOT_ALLOWED || s == StatusCode::BAD_REQUEST)
+            .send(&request, |s| {
+                s == StatusCode::OK
+                    || s == StatusCode::NOT_FOUND
+                    || s == StatusCode::METHOD_NOT_ALLOWED
+                    || s == StatusCode::BAD_REQUEST
+            })
             .await?;
         if reply.status() == StatusCode::OK {
             let what = describe(&Method::GET, reply.url());
-            let bytes = read_body(&what, reply, MAX_REPLY, self.session.client().options.timeout).await?;
+            let bytes = read_body(
+                &what,
+                reply,
+                MAX_REPLY,
+                self.session.client().options.timeout,
+            )
+            .await?;
             return Ok(parse_index(&what, &bytes)?.manifests);
         }
         Ok(self.referrers_index(digest).await?.manifests)
@@ -271,7 +304,11 @@ impl Remote {
     /// # Errors
     ///
     /// [`Failure`].
-    pub async fn add_referrer(&self, subject: &Digest, referrer: &Descriptor) -> Result<(), Failure> {
+    pub async fn add_referrer(
+        &self,
+        subject: &Digest,
+        referrer: &Descriptor,
+    ) -> Result<(), Failure> {
         let _one_at_a_time = self.referrers_lock.lock().await;
         let tag = fallback_tag(subject);
         for _ in 0..MAX_INDEX_TRIES {
@@ -332,5 +369,11 @@ fn found_or_not(status: StatusCode) -> bool {
 }
 
 fn stated_digest(reply: &Response) -> Option<Digest> {
-    reply.headers().get(DIGEST_HEADER)?.to_str().ok()?.parse().ok()
+    reply
+        .headers()
+        .get(DIGEST_HEADER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }

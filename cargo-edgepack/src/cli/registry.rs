@@ -34,7 +34,13 @@ pub struct Publishing {
     pub repository: Option<String>,
     /// A tag, where {version}, {major}, {minor}, {patch} and {name} are filled in;
     /// may be repeated [default: {version}, or latest where there is no version].
-    #[arg(short, long = "tag", visible_alias = "tags", value_name = "TAG", value_delimiter = ',')]
+    #[arg(
+        short,
+        long = "tag",
+        visible_alias = "tags",
+        value_name = "TAG",
+        value_delimiter = ','
+    )]
     pub tags: Option<Vec<String>>,
     /// Build and say what would be pushed; ask no registry.
     #[arg(long)]
@@ -81,7 +87,11 @@ pub struct Transport {
 #[derive(Debug, Args)]
 pub struct Pull {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
-    #[arg(value_name = "REF", required_unless_present = "package", conflicts_with = "package")]
+    #[arg(
+        value_name = "REF",
+        required_unless_present = "package",
+        conflicts_with = "package"
+    )]
     pub reference: Option<String>,
     /// A package by its name, found where wkg would find it.
     #[arg(long, value_name = "NAMESPACE:NAME@VERSION")]

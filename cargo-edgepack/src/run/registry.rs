@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgepack::destination::{self, Artifact, Place, refuse_collisions};
 use edgepack::environment;
@@ -12,9 +13,10 @@ use edgepack::inspect::ArtifactInspection;
 use edgepack::oci::Digest;
 use edgepack::output::{self, Pending};
 use edgepack::pack::Variant;
-use edgepack::pull::{self, Source};
 use edgepack::publish::{self, Bundle, Item, Published, Rules};
+use edgepack::pull::{self, Source};
 use edgepack::registry::credentials::{self, Credential, Secret};
+use edgepack::registry::failure::Failure;
 use edgepack::registry::http::{Client, Options, block_on};
 use edgepack::registry::layout::{Layout, LayoutReference, tag_of};
 use edgepack::registry::package;
@@ -24,8 +26,8 @@ use edgepack::report::{OciReport, PublishReport, Report, TagReport, TagState};
 
 use super::{App, Built, write_report};
 use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Publish, Pull, Transport};
-use edgepack::plan::CargoFlags;
 use crate::progress::Progress;
+use edgepack::plan::CargoFlags;
 
 /// A password that is longer is none.
 const MAX_PASSWORD: u64 = 1 << 20;
@@ -68,9 +70,14 @@ impl App {
             destination_of(&edgepack::config::PublishConfig::default())?;
         }
 
-        let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config| destination_of(config).map(|_| ()))?;
+        let (mut report, folder, candidates) =
+            self.candidates(flags, cargo, &|config| destination_of(config).map(|_| ()))?;
         if report.exit_code() != exit_code::OK {
-            self.finish(&report, folder.as_ref(), flags.build.reporting.message_format)?;
+            self.finish(
+                &report,
+                folder.as_ref(),
+                flags.build.reporting.message_format,
+            )?;
             return Ok(report.exit_code());
         }
 
@@ -94,27 +101,45 @@ impl App {
         for (candidate, place) in candidates.iter().zip(&placed) {
             items.push(item(candidate, place, to_layout)?);
         }
-        let plain: Vec<String> = candidates.iter().flat_map(|c| c.publish.plain_http.clone().unwrap_or_default()).collect();
+        let plain: Vec<String> = candidates
+            .iter()
+            .flat_map(|c| c.publish.plain_http.clone().unwrap_or_default())
+            .collect();
         let results = self.push(&items, flags, options, plain)?;
 
         let mut code = exit_code::OK;
         for ((candidate, item), result) in candidates.iter().zip(&items).zip(results) {
             match result {
                 Ok(published) => {
-                    let entry = publish_report(candidate, item, to_layout, &published, flags.publishing.dry_run);
+                    let entry = publish_report(
+                        candidate,
+                        item,
+                        to_layout,
+                        &published,
+                        flags.publishing.dry_run,
+                    );
                     self.printer.published(&entry, item);
                     report.published.push(entry);
                 }
                 Err(error) => {
                     if items.len() > 1 {
-                        self.printer.warning(&format!("`{}` is not published", item.name));
+                        self.printer
+                            .warning(&format!("`{}` is not published", item.name));
                     }
                     self.printer.error(&error);
-                    code = if code == exit_code::OK { error.exit_code() } else { code };
+                    code = if code == exit_code::OK {
+                        error.exit_code()
+                    } else {
+                        code
+                    };
                 }
             }
         }
-        self.finish(&report, folder.as_ref(), flags.build.reporting.message_format)?;
+        self.finish(
+            &report,
+            folder.as_ref(),
+            flags.build.reporting.message_format,
+        )?;
         Ok(code)
     }
 
@@ -130,20 +155,34 @@ impl App {
         match format {
             MessageFormat::Json => self.printer.json(report),
             MessageFormat::Human => {
-                let lines: String = report.published.iter().map(|p| format!("{}\n", p.reference)).collect();
+                let lines: String = report
+                    .published
+                    .iter()
+                    .map(|p| format!("{}\n", p.reference))
+                    .collect();
                 self.printer.data(lines.as_bytes())
             }
         }
     }
 
     /// Builds what has to be built, and lists what is to be published.
-    #[expect(clippy::type_complexity, reason = "three results of one walk over the sources")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "three results of one walk over the sources"
+    )]
     fn candidates(
         &self,
         flags: &Publish,
         cargo: &CargoFlags,
         approve: &dyn Fn(&edgepack::config::PublishConfig) -> Result<(), Error>,
-    ) -> Result<(Report, Option<edgepack::pipeline::Destination>, Vec<Candidate>), Error> {
+    ) -> Result<
+        (
+            Report,
+            Option<edgepack::pipeline::Destination>,
+            Vec<Candidate>,
+        ),
+        Error,
+    > {
         let mut candidates = Vec::new();
         let mut reports = Vec::new();
         let mut folder = None;
@@ -159,7 +198,8 @@ impl App {
             if let Some(parsed) = LayoutReference::parse(source) {
                 candidates.extend(in_layout(&parsed?)?);
             } else {
-                let (destination, built) = self.build_file(Path::new(source), &flags.build, cargo)?;
+                let (destination, built) =
+                    self.build_file(Path::new(source), &flags.build, cargo)?;
                 folder = Some(destination);
                 for built in built {
                     approve(&built.publish)?;
@@ -179,28 +219,49 @@ impl App {
         plain: Vec<String>,
     ) -> Result<Vec<Result<Published, Error>>, Error> {
         if flags.publishing.dry_run {
-            return Ok(items.iter().map(|item| Ok(Published {
-                tags: item.tags.iter().map(|t| (t.name.clone(), TagState::Planned)).collect(),
-                sent: 0,
-            })).collect());
+            return Ok(items
+                .iter()
+                .map(|item| {
+                    Ok(Published {
+                        tags: item
+                            .tags
+                            .iter()
+                            .map(|t| (t.name.clone(), TagState::Planned))
+                            .collect(),
+                        sent: 0,
+                    })
+                })
+                .collect());
         }
         if let Some(layout) = &flags.publishing.oci_layout {
             let layout = Layout::at(layout.clone());
-            return Ok(items.iter().map(|item| {
-                self.cancel.check()?;
-                publish::copy_to_layout(item, &layout)?;
-                Ok(Published {
-                    tags: item.tags.iter().map(|t| (t.name.clone(), TagState::Set)).collect(),
-                    sent: 0,
+            return Ok(items
+                .iter()
+                .map(|item| {
+                    self.cancel.check()?;
+                    publish::copy_to_layout(item, &layout)?;
+                    Ok(Published {
+                        tags: item
+                            .tags
+                            .iter()
+                            .map(|t| (t.name.clone(), TagState::Set))
+                            .collect(),
+                        sent: 0,
+                    })
                 })
-            }).collect());
+                .collect());
         }
         options.plain_http.extend(plain);
         if flags.access.transport.plain_http {
-            options.plain_http.extend(items.iter().map(|i| i.repository.host().to_owned()));
+            options
+                .plain_http
+                .extend(items.iter().map(|i| i.repository.host().to_owned()));
         }
-        let client = Arc::new(Client::new(options)?);
-        let progress = Progress::new(&self.printer, items.iter().map(|i| i.name.clone()).collect());
+        let client = self.client(options)?;
+        let progress = Progress::new(
+            &self.printer,
+            items.iter().map(|i| i.name.clone()).collect(),
+        );
         let rules = Rules {
             force: flags.publishing.force,
             skip_existing: flags.publishing.skip_existing,
@@ -212,7 +273,15 @@ impl App {
             rules,
             on_event: &on_event,
         };
-        block_on(&self.cancel, async { Ok(publish::publish_all(items, &context).await) })
+        block_on(&self.cancel, async {
+            Ok(publish::publish_all(items, &context).await)
+        })
+    }
+
+    fn client(&self, options: Options) -> Result<Arc<Client>, Error> {
+        let printer = Arc::clone(&self.printer);
+        let on_retry = move |failure: &Failure, wait: Duration| printer.retry(failure, wait);
+        Ok(Arc::new(Client::new(options, Box::new(on_retry))?))
     }
 
     /// How to speak to registries: flags over variables. Reads the password.
@@ -227,7 +296,10 @@ impl App {
         Ok(options)
     }
 
-    #[expect(clippy::unused_self, reason = "options come from the app, whatever it reads them from")]
+    #[expect(
+        clippy::unused_self,
+        reason = "options come from the app, whatever it reads them from"
+    )]
     fn transport(&self, transport: &Transport) -> Result<Options, Error> {
         let mut options = environment::registry_options()?;
         if !transport.ca_file.is_empty() {
@@ -244,35 +316,55 @@ impl App {
         };
         options.plain_http.extend(wkg.plain_http());
         if flags.access.transport.plain_http
-            && let Some(text) = flags.reference.as_deref().filter(|t| !t.starts_with(LAYOUT_PREFIX))
+            && let Some(text) = flags
+                .reference
+                .as_deref()
+                .filter(|t| !t.starts_with(LAYOUT_PREFIX))
         {
-            options.plain_http.push(Reference::parse(text)?.repository.host().to_owned());
+            options
+                .plain_http
+                .push(Reference::parse(text)?.repository.host().to_owned());
         }
-        let client = Arc::new(Client::new(options)?);
+        let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
-        let target = if to_stdout { PathBuf::from("/dev/stdout") } else { flags.output.clone() };
+        let target = if to_stdout {
+            PathBuf::from("/dev/stdout")
+        } else {
+            flags.output.clone()
+        };
         let progress = Progress::new(&self.printer, vec![target.display().to_string()]);
         let on_progress = |blob: &edgepack::oci::Descriptor, done: u64| progress.pulled(blob, done);
         let (resolved, pulled, pending) = block_on(&self.cancel, async {
             let source = match (&flags.package, &flags.reference) {
-                (Some(package), _) => Source::remote(&wkg.locate(package, &client).await?, &client)?,
+                (Some(package), _) => {
+                    Source::remote(&wkg.locate(package, &client).await?, &client)?
+                }
                 (None, Some(text)) => Source::parse(text, &client)?,
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
             let resolved = pull::resolve(&source).await?;
-            let mut pending = if to_stdout { Pending::nowhere()? } else { Pending::new(&target)? };
-            let pulled = pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
+            let mut pending = if to_stdout {
+                Pending::nowhere()?
+            } else {
+                Pending::new(&target)?
+            };
+            let pulled =
+                pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
             Ok((resolved, pulled, pending))
         })?;
         progress.end();
         self.cancel.check()?;
         if to_stdout {
-            return pending.read_all(|bytes| self.printer.data(bytes)).map(|()| exit_code::OK);
+            return pending
+                .read_all(|bytes| self.printer.data(bytes))
+                .map(|()| exit_code::OK);
         }
         pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
         match flags.reporting.message_format {
-            MessageFormat::Human => self.printer.data(format!("{}\n", resolved.reference).as_bytes())?,
+            MessageFormat::Human => self
+                .printer
+                .data(format!("{}\n", resolved.reference).as_bytes())?,
             MessageFormat::Json => self.printer.json(&serde_json::json!({
                 "reference": resolved.reference,
                 "digest": resolved.descriptor.digest,
@@ -288,9 +380,11 @@ impl App {
     pub(super) fn inspect_artifact(&self, text: &str, flags: &Inspect) -> Result<u8, Error> {
         let mut options = self.options(&flags.access)?;
         if flags.access.transport.plain_http && !text.starts_with(LAYOUT_PREFIX) {
-            options.plain_http.push(Reference::parse(text)?.repository.host().to_owned());
+            options
+                .plain_http
+                .push(Reference::parse(text)?.repository.host().to_owned());
         }
-        let client = Arc::new(Client::new(options)?);
+        let client = self.client(options)?;
         let (resolved, wasm) = block_on(&self.cancel, async {
             let source = Source::parse(text, &client)?;
             let resolved = pull::resolve(&source).await?;
@@ -299,13 +393,24 @@ impl App {
                 return Ok((resolved, None));
             }
             let mut pending = Pending::nowhere()?;
-            pull::fetch(&source, &resolved, &mut pending, Path::new(text), &|_, _| {}).await?;
+            pull::fetch(
+                &source,
+                &resolved,
+                &mut pending,
+                Path::new(text),
+                &|_, _| {},
+            )
+            .await?;
             let wasm = output::read_wasm(pending.path())?;
             Ok((resolved, Some(wasm)))
         })?;
         let mut found = ArtifactInspection::new(&resolved);
         let show = |found: &ArtifactInspection| {
-            if flags.json { self.printer.pretty_json(found) } else { self.printer.artifact(found) }
+            if flags.json {
+                self.printer.pretty_json(found)
+            } else {
+                self.printer.artifact(found)
+            }
         };
         match wasm {
             None => show(&found).map(|()| exit_code::OK),
@@ -323,11 +428,16 @@ impl App {
             options.plain_http.push(host.clone());
         }
         let password = read_password()?;
-        let credential = Credential::Password { username: flags.username.clone(), password: password.clone() };
-        let client = Arc::new(Client::new(options)?);
+        let credential = Credential::Password {
+            username: flags.username.clone(),
+            password: password.clone(),
+        };
+        let client = self.client(options)?;
         block_on(&self.cancel, remote::ping(&client, &host, credential))?;
         let place = credentials::store(&host, &flags.username, &password)?;
-        self.printer.note(&format!("logged in to {host}; the credentials are in {place}"));
+        self.printer.note(&format!(
+            "logged in to {host}; the credentials are in {place}"
+        ));
         Ok(exit_code::OK)
     }
 
@@ -336,7 +446,8 @@ impl App {
         if credentials::forget(&host)? {
             self.printer.note(&format!("logged out of {host}"));
         } else {
-            self.printer.note(&format!("there were no credentials for {host}"));
+            self.printer
+                .note(&format!("there were no credentials for {host}"));
         }
         Ok(exit_code::OK)
     }
@@ -361,7 +472,9 @@ fn read_password() -> Result<Secret, Error> {
     if password.is_empty() {
         return Err(Error::Usage {
             message: "there is no password on stdin".into(),
-            hint: Some("pipe it in, for example: printenv REGISTRY_TOKEN | cargo edgepack login …".into()),
+            hint: Some(
+                "pipe it in, for example: printenv REGISTRY_TOKEN | cargo edgepack login …".into(),
+            ),
         });
     }
     Ok(Secret::new(password.to_owned()))
@@ -391,8 +504,17 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
     let entries = match version {
         Some(_) => vec![layout.resolve(version.as_deref())?],
         None => {
-            let tagged: Vec<_> = layout.index()?.manifests.into_iter().filter(|m| tag_of(m).is_some()).collect();
-            if tagged.is_empty() { vec![layout.resolve(None)?] } else { tagged }
+            let tagged: Vec<_> = layout
+                .index()?
+                .manifests
+                .into_iter()
+                .filter(|m| tag_of(m).is_some())
+                .collect();
+            if tagged.is_empty() {
+                vec![layout.resolve(None)?]
+            } else {
+                tagged
+            }
         }
     };
     Ok(entries
@@ -420,7 +542,10 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
 fn item(candidate: &Candidate, place: &Place, to_layout: Option<&Path>) -> Result<Item, Error> {
     let repository = match (&place.repository, to_layout) {
         (Some(repository), _) => repository.clone(),
-        (None, Some(_)) => Repository::parse(&format!("localhost/{}", candidate.name.to_ascii_lowercase()))?,
+        (None, Some(_)) => Repository::parse(&format!(
+            "localhost/{}",
+            candidate.name.to_ascii_lowercase()
+        ))?,
         (None, None) => return Err(Error::usage("no repository to publish to")),
     };
     Ok(Item {
@@ -453,7 +578,10 @@ fn publish_report(
         tags: published
             .tags
             .iter()
-            .map(|(name, state)| TagReport { name: name.clone(), state: *state })
+            .map(|(name, state)| TagReport {
+                name: name.clone(),
+                state: *state,
+            })
             .collect(),
         size: item.bundle.size(),
         sent: published.sent,

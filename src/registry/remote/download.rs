@@ -62,7 +62,11 @@ impl Remote {
         path: &Path,
         on_progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Error> {
-        let mut sink = Sink { file, hash: sha2::Sha256::new(), length: 0 };
+        let mut sink = Sink {
+            file,
+            hash: sha2::Sha256::new(),
+            length: 0,
+        };
         let (mut attempt, mut best) = (0, 0);
         loop {
             match self.pull_once(blob, &mut sink, on_progress).await {
@@ -99,17 +103,24 @@ impl Remote {
         }
         let mut reply = self.get_blob(&request).await.map_err(Trouble::Network)?;
         let what = describe(&Method::GET, reply.url());
-        let continues = reply.status() == StatusCode::PARTIAL_CONTENT && starts_at(&reply) == Some(sink.length);
+        let continues =
+            reply.status() == StatusCode::PARTIAL_CONTENT && starts_at(&reply) == Some(sink.length);
         if sink.length > 0 && !continues {
             sink.restart().map_err(Trouble::Disk)?;
             if reply.status() == StatusCode::PARTIAL_CONTENT {
-                return Err(Trouble::Network(Failure::broken(what, "the registry sent another part than asked for")));
+                return Err(Trouble::Network(Failure::broken(
+                    what,
+                    "the registry sent another part than asked for",
+                )));
             }
         }
         let wrong_size = |has: u64| {
             Trouble::Network(Failure::protocol(
                 &what,
-                format!("the blob has {has} bytes or more, where its descriptor says {}", blob.size),
+                format!(
+                    "the blob has {has} bytes or more, where its descriptor says {}",
+                    blob.size
+                ),
             ))
         };
         if let Some(length) = reply.content_length()
@@ -120,7 +131,12 @@ impl Remote {
         let timeout = self.session.client().options.timeout;
         loop {
             let chunk = match tokio::time::timeout(timeout, reply.chunk()).await {
-                Err(_) => return Err(Trouble::Network(Failure::broken(what, "the download stalls"))),
+                Err(_) => {
+                    return Err(Trouble::Network(Failure::broken(
+                        what,
+                        "the download stalls",
+                    )));
+                }
                 Ok(Err(e)) => return Err(Trouble::Network(Failure::transport(what, &e))),
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(chunk))) => chunk,
@@ -140,7 +156,9 @@ impl Remote {
 
     async fn get_blob(&self, request: &Request) -> Result<Response, Failure> {
         self.session
-            .send_once(request, |s| s == StatusCode::OK || s == StatusCode::PARTIAL_CONTENT)
+            .send_once(request, |s| {
+                s == StatusCode::OK || s == StatusCode::PARTIAL_CONTENT
+            })
             .await
     }
 
@@ -153,7 +171,10 @@ impl Remote {
         let request = Request::new(Method::GET, self.path(&format!("blobs/{}", blob.digest)));
         if blob.size > limit {
             let what = format!("GET {}/blobs/{}", self.repository, blob.digest);
-            return Err(Failure::protocol(what, format!("the blob has {} bytes, where {limit} are sane", blob.size)));
+            return Err(Failure::protocol(
+                what,
+                format!("the blob has {} bytes, where {limit} are sane", blob.size),
+            ));
         }
         let limit = usize::try_from(blob.size).unwrap_or(usize::MAX);
         let timeout = self.session.client().options.timeout;
@@ -169,7 +190,11 @@ impl Remote {
             match bytes {
                 Ok(bytes) => {
                     let found = Digest::of(&bytes);
-                    return if found == blob.digest { Ok(bytes) } else { Err(wrong_digest(self, blob, &found)) };
+                    return if found == blob.digest {
+                        Ok(bytes)
+                    } else {
+                        Err(wrong_digest(self, blob, &found))
+                    };
                 }
                 Err(failure) => self.session.client().back_off(failure, attempt).await?,
             }
@@ -188,5 +213,10 @@ fn wrong_digest(remote: &Remote, blob: &Descriptor, found: &Digest) -> Failure {
 /// Where the part begins that a reply holds.
 fn starts_at(reply: &Response) -> Option<u64> {
     let text = reply.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    text.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+    text.strip_prefix("bytes ")?
+        .split_once('-')?
+        .0
+        .trim()
+        .parse()
+        .ok()
 }

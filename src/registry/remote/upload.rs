@@ -36,8 +36,12 @@ use crate::registry::reference::Repository;
 const MAX_WHOLE: u64 = 8 << 20;
 /// Sizes of chunks, the next for registries that find the last too large.
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
-/// What is read at a time. Four of these are in memory for each upload.
+/// What is read at a time.
 const BUFFER: usize = 256 << 10;
+/// Buffers for each upload. They are used again: fresh memory costs more than reading.
+const BUFFERS: usize = 4;
+/// How often a registry may ask for a new token while nothing moves.
+const MAX_CHALLENGES: u32 = 8;
 const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 /// A registry may take long over a blob that it has got whole.
 const COMMIT_PATIENCE: u32 = 5;
@@ -62,7 +66,10 @@ impl<'a> Bookmark<'a> {
     #[must_use]
     pub fn new(cache: &'a Cache, repository: &Repository, blob: &Digest) -> Self {
         let repository = repository.to_string();
-        let key = Key::new("upload/1", &[repository.as_bytes(), blob.as_str().as_bytes()]);
+        let key = Key::new(
+            "upload/1",
+            &[repository.as_bytes(), blob.as_str().as_bytes()],
+        );
         Bookmark { cache, key }
     }
 
@@ -139,7 +146,10 @@ impl Remote {
                 Mount::Refused => {}
             }
         } else if let Some(location) = upload.bookmark.load() {
-            place = self.ask(&location).await.filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
+            place = self
+                .ask(&location)
+                .await
+                .filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
         }
         let result = self.push_with_retries(upload, place).await;
         if result.is_ok() {
@@ -148,13 +158,18 @@ impl Remote {
         result.map(|()| Uploaded::Sent)
     }
 
-    async fn push_with_retries(&self, upload: &Upload<'_>, mut place: Option<Place>) -> Result<(), Failure> {
+    async fn push_with_retries(
+        &self,
+        upload: &Upload<'_>,
+        mut place: Option<Place>,
+    ) -> Result<(), Failure> {
         let check = Check::new(upload.blob);
-        let mut style = if upload.blob.size <= MAX_WHOLE && place.as_ref().is_none_or(|p| p.offset == 0) {
-            Style::Whole
-        } else {
-            Style::Chunks(0)
-        };
+        let mut style =
+            if upload.blob.size <= MAX_WHOLE && place.as_ref().is_none_or(|p| p.offset == 0) {
+                Style::Whole
+            } else {
+                Style::Chunks(0)
+            };
         let (mut attempt, mut best, mut refusals, mut challenges) = (0, 0, 0, 0);
         loop {
             let trouble = match self.push_once(upload, style, &mut place, &check).await {
@@ -163,9 +178,18 @@ impl Remote {
             };
             let failure = match trouble {
                 Trouble::Unauthorized(reply) => {
+                    let reached = place.as_ref().map_or(0, |p| p.offset);
+                    if reached > best {
+                        (best, attempt, refusals, challenges) = (reached, 0, 0, 0);
+                    }
                     challenges += 1;
-                    if challenges > 16 {
-                        return Err(read_failure(&Method::PATCH, *reply, self.session.client().options.timeout).await);
+                    if challenges > MAX_CHALLENGES {
+                        return Err(read_failure(
+                            &Method::PATCH,
+                            *reply,
+                            self.session.client().options.timeout,
+                        )
+                        .await);
                     }
                     self.session.answer(&Method::PATCH, &reply).await?;
                     place = self.where_it_stands(place.take()).await;
@@ -189,7 +213,14 @@ impl Remote {
             let lost = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416))
                 || failure.has_code("BLOB_UPLOAD_UNKNOWN")
                 || failure.has_code("BLOB_UPLOAD_INVALID");
-            let failure = if lost { Failure { retry: Retry::Soon, ..failure } } else { failure };
+            let failure = if lost {
+                Failure {
+                    retry: Retry::Soon,
+                    ..failure
+                }
+            } else {
+                failure
+            };
             self.session.client().back_off(failure, attempt).await?;
             attempt += 1;
             place = self.where_it_stands(place.take()).await;
@@ -199,7 +230,10 @@ impl Remote {
     async fn where_it_stands(&self, place: Option<Place>) -> Option<Place> {
         let place = place?;
         let asked = self.ask(&place.location).await?;
-        Some(Place { min_chunk: place.min_chunk, ..asked })
+        Some(Place {
+            min_chunk: place.min_chunk,
+            ..asked
+        })
     }
 
     /// One way from where the upload stands to its end.
@@ -237,33 +271,66 @@ impl Remote {
             }
         };
         let mut commit = here.location.clone();
-        commit.query_pairs_mut().append_pair("digest", upload.blob.digest.as_str());
-        let reply = self.send_part(&Method::PUT, commit, upload, rest, HeaderMap::new(), check).await?;
-        if reply.status() != StatusCode::CREATED && reply.status() != StatusCode::NO_CONTENT && reply.status() != StatusCode::OK {
-            return Err(read_failure(&Method::PUT, reply, self.session.client().options.timeout).await.into());
+        commit
+            .query_pairs_mut()
+            .append_pair("digest", upload.blob.digest.as_str());
+        let reply = self
+            .send_part(&Method::PUT, commit, upload, rest, HeaderMap::new(), check)
+            .await?;
+        if reply.status() != StatusCode::CREATED
+            && reply.status() != StatusCode::NO_CONTENT
+            && reply.status() != StatusCode::OK
+        {
+            return Err(
+                read_failure(&Method::PUT, reply, self.session.client().options.timeout)
+                    .await
+                    .into(),
+            );
         }
         (upload.on_progress)(size);
         Ok(())
     }
 
-    async fn patch(&self, upload: &Upload<'_>, here: &mut Place, end: u64, check: &Arc<Check>) -> Result<(), Trouble> {
+    async fn patch(
+        &self,
+        upload: &Upload<'_>,
+        here: &mut Place,
+        end: u64,
+        check: &Arc<Check>,
+    ) -> Result<(), Trouble> {
         let mut headers = HeaderMap::new();
         if let Ok(range) = HeaderValue::from_str(&format!("{}-{}", here.offset, end - 1)) {
             headers.insert(CONTENT_RANGE, range);
         }
         let reply = self
-            .send_part(&Method::PATCH, here.location.clone(), upload, here.offset..end, headers, check)
+            .send_part(
+                &Method::PATCH,
+                here.location.clone(),
+                upload,
+                here.offset..end,
+                headers,
+                check,
+            )
             .await?;
         if !reply.status().is_success() {
-            return Err(read_failure(&Method::PATCH, reply, self.session.client().options.timeout).await.into());
+            return Err(
+                read_failure(&Method::PATCH, reply, self.session.client().options.timeout)
+                    .await
+                    .into(),
+            );
         }
         let what = describe(&Method::PATCH, reply.url());
         let has = match reply.headers().get(RANGE) {
-            Some(range) => parse_range(range).ok_or_else(|| Failure::protocol(&what, "the reply's Range makes no sense"))?,
+            Some(range) => parse_range(range)
+                .ok_or_else(|| Failure::protocol(&what, "the reply's Range makes no sense"))?,
             None => end,
         };
         if has <= here.offset || has > end {
-            return Err(Failure::broken(what, format!("the registry has {has} bytes after {end} were sent")).into());
+            return Err(Failure::broken(
+                what,
+                format!("the registry has {has} bytes after {end} were sent"),
+            )
+            .into());
         }
         if let Some(next) = location(&reply) {
             here.location = next;
@@ -281,10 +348,20 @@ impl Remote {
         headers: HeaderMap,
         check: &Arc<Check>,
     ) -> Result<Response, Trouble> {
-        let mut request = Request { method: method.clone(), target: Target::Given(url), headers, body: Bytes::new() };
+        let mut request = Request {
+            method: method.clone(),
+            target: Target::Given(url),
+            headers,
+            body: Bytes::new(),
+        };
         let length = range.end - range.start;
-        request.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        request
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        request.headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
         let meter = Arc::new(Meter::default());
         let body = (length > 0).then(|| body(upload.file, range, check, &meter));
         let built = self.session.build(&request, &request.target, body).await?;
@@ -292,7 +369,9 @@ impl Remote {
         let reply = self.session.client().stream(built, stalled).await;
         // What the file's reader found is the reason, whatever the connection says.
         if let Some(message) = check.damage() {
-            return Err(Failure::protocol(format!("reading `{}`", upload.file.display()), message).into());
+            return Err(
+                Failure::protocol(format!("reading `{}`", upload.file.display()), message).into(),
+            );
         }
         let reply = reply?;
         if reply.status() == StatusCode::UNAUTHORIZED {
@@ -302,8 +381,12 @@ impl Remote {
     }
 
     async fn begin(&self) -> Result<Place, Failure> {
-        let request = Request::new(Method::POST, self.path("blobs/uploads/")).with(CONTENT_LENGTH, "0");
-        let reply = self.session.send(&request, |s| s == StatusCode::ACCEPTED).await?;
+        let request =
+            Request::new(Method::POST, self.path("blobs/uploads/")).with(CONTENT_LENGTH, "0");
+        let reply = self
+            .session
+            .send(&request, |s| s == StatusCode::ACCEPTED)
+            .await?;
         place_of(&reply, 0)
     }
 
@@ -332,7 +415,11 @@ impl Remote {
         };
         let mut place = place_of(&reply, offset).ok();
         if place.is_none() {
-            place = Some(Place { location: at.clone(), offset, min_chunk: 0 });
+            place = Some(Place {
+                location: at.clone(),
+                offset,
+                min_chunk: 0,
+            });
         }
         place
     }
@@ -353,9 +440,15 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
     match style {
         Style::Whole if status == Some(413) && size > CHUNKS[2] => Some(Style::Chunks(2)),
         Style::Whole => None,
-        Style::Chunks(index) if too_large && index + 1 < CHUNKS.len() => Some(Style::Chunks(index + 1)),
-        Style::Chunks(_) if matches!(status, Some(400 | 404 | 405 | 411 | 415 | 501)) && failure.request.starts_with("PATCH") => {
-            let lost = failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID");
+        Style::Chunks(index) if too_large && index + 1 < CHUNKS.len() => {
+            Some(Style::Chunks(index + 1))
+        }
+        Style::Chunks(_)
+            if matches!(status, Some(400 | 404 | 405 | 411 | 415 | 501))
+                && failure.request.starts_with("PATCH") =>
+        {
+            let lost =
+                failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID");
             (!lost).then_some(Style::Whole)
         }
         Style::Chunks(_) => None,
@@ -364,21 +457,31 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
 
 fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
     let location = location(reply).ok_or_else(|| {
-        Failure::protocol(describe(&Method::POST, reply.url()), "the registry does not say where to upload to")
+        Failure::protocol(
+            describe(&Method::POST, reply.url()),
+            "the registry does not say where to upload to",
+        )
     })?;
     let min_chunk = reply
         .headers()
         .get(MIN_CHUNK_HEADER)
         .and_then(|v| v.to_str().ok()?.parse().ok())
         .unwrap_or(0);
-    Ok(Place { location, offset, min_chunk })
+    Ok(Place {
+        location,
+        offset,
+        min_chunk,
+    })
 }
 
 /// How many bytes a `Range` of the form `0-9` or `bytes=0-9` stands for. Registries
 /// write `0-0` for none as well as for one.
 fn parse_range(value: &HeaderValue) -> Option<u64> {
     let text = value.to_str().ok()?;
-    let (first, last) = text.strip_prefix("bytes=").unwrap_or(text).split_once('-')?;
+    let (first, last) = text
+        .strip_prefix("bytes=")
+        .unwrap_or(text)
+        .split_once('-')?;
     let last: u64 = last.trim().parse().ok()?;
     if first.trim() != "0" {
         return None;
@@ -413,11 +516,19 @@ impl Check {
     }
 
     fn damage(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).damage.clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .damage
+            .clone()
     }
 
     fn report(&self, message: String) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).damage.get_or_insert(message);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .damage
+            .get_or_insert(message);
     }
 
     /// Takes what was read at an offset; false where the file is not what it should be.
@@ -435,7 +546,10 @@ impl Check {
             {
                 let found = Digest::from_hash(hash);
                 if found != self.expected {
-                    state.damage = Some(format!("the blob is damaged: it has the digest {found}, not {}", self.expected));
+                    state.damage = Some(format!(
+                        "the blob is damaged: it has the digest {found}, not {}",
+                        self.expected
+                    ));
                 }
             }
         }
@@ -444,15 +558,24 @@ impl Check {
 
     /// Hashes what never went by, because an earlier run had uploaded it.
     fn finish(&self, file: &Path, size: u64) -> Result<(), Failure> {
-        let failed = |message: String| Failure::protocol(format!("reading `{}`", file.display()), message);
-        let upto = self.state.lock().unwrap_or_else(PoisonError::into_inner).upto;
+        let failed =
+            |message: String| Failure::protocol(format!("reading `{}`", file.display()), message);
+        let upto = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upto;
         if upto < size {
             let mut source = File::open(file).map_err(|e| failed(e.to_string()))?;
-            source.seek(SeekFrom::Start(upto)).map_err(|e| failed(e.to_string()))?;
+            source
+                .seek(SeekFrom::Start(upto))
+                .map_err(|e| failed(e.to_string()))?;
             let mut buffer = vec![0; BUFFER];
             let mut offset = upto;
             loop {
-                let read = source.read(&mut buffer).map_err(|e| failed(e.to_string()))?;
+                let read = source
+                    .read(&mut buffer)
+                    .map_err(|e| failed(e.to_string()))?;
                 if read == 0 || !self.feed(offset, &buffer[..read]) {
                     break;
                 }
@@ -481,7 +604,11 @@ impl Meter {
             let sent = self.0.load(Ordering::Relaxed);
             quiet = if sent == seen { quiet + 1 } else { 0 };
             seen = sent;
-            let patience = if sent >= length { STEPS * COMMIT_PATIENCE } else { STEPS };
+            let patience = if sent >= length {
+                STEPS * COMMIT_PATIENCE
+            } else {
+                STEPS
+            };
             if quiet >= patience {
                 return;
             }
@@ -489,9 +616,34 @@ impl Meter {
     }
 }
 
+/// A buffer that goes back to where it came from once it was sent.
+struct Lent {
+    bytes: Vec<u8>,
+    length: usize,
+    home: std::sync::mpsc::Sender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // The reader may be done by now.
+        let _ = self.home.send(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// A part of a file as the body of a request, read on a thread of its own.
-fn body(file: &Path, range: std::ops::Range<u64>, check: &Arc<Check>, meter: &Arc<Meter>) -> reqwest::Body {
-    let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(2);
+fn body(
+    file: &Path,
+    range: std::ops::Range<u64>,
+    check: &Arc<Check>,
+    meter: &Arc<Meter>,
+) -> reqwest::Body {
+    let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(BUFFERS);
     let (path, check, meter) = (file.to_owned(), Arc::clone(check), Arc::clone(meter));
     tokio::task::spawn_blocking(move || {
         if let Err(error) = read_range(&path, range, &check, &sender) {
@@ -500,13 +652,16 @@ fn body(file: &Path, range: std::ops::Range<u64>, check: &Arc<Check>, meter: &Ar
             let _ = sender.blocking_send(Err(error));
         }
     });
-    reqwest::Body::wrap_stream(stream::unfold((receiver, meter), |(mut receiver, meter)| async move {
-        let next = receiver.recv().await?;
-        if let Ok(bytes) = &next {
-            meter.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
-        Some((next, (receiver, meter)))
-    }))
+    reqwest::Body::wrap_stream(stream::unfold(
+        (receiver, meter),
+        |(mut receiver, meter)| async move {
+            let next = receiver.recv().await?;
+            if let Ok(bytes) = &next {
+                meter.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+            Some((next, (receiver, meter)))
+        },
+    ))
 }
 
 fn read_range(
@@ -517,22 +672,43 @@ fn read_range(
 ) -> std::io::Result<()> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
+    let (home, free) = std::sync::mpsc::channel();
+    let mut made = 0;
     let mut offset = range.start;
     while offset < range.end {
-        let length = usize::try_from(range.end - offset).unwrap_or(BUFFER).min(BUFFER);
-        let mut buffer = vec![0; length];
-        file.read_exact(&mut buffer).map_err(|e| {
+        let length = usize::try_from(range.end - offset)
+            .unwrap_or(BUFFER)
+            .min(BUFFER);
+        let mut bytes = if made < BUFFERS {
+            made += 1;
+            vec![0; length]
+        } else {
+            // Each of them comes back, sent or not. `home` lives, so this cannot fail.
+            free.recv().map_err(std::io::Error::other)?
+        };
+        let part = bytes
+            .get_mut(..length)
+            .ok_or_else(|| std::io::Error::other("a buffer shrank"))?;
+        file.read_exact(part).map_err(|e| {
             if e.kind() == std::io::ErrorKind::UnexpectedEof {
-                std::io::Error::new(e.kind(), "the blob is damaged: it is shorter than its descriptor says")
+                std::io::Error::new(
+                    e.kind(),
+                    "the blob is damaged: it is shorter than its descriptor says",
+                )
             } else {
                 e
             }
         })?;
-        if !check.feed(offset, &buffer) {
+        if !check.feed(offset, part) {
             return Err(std::io::Error::other(check.damage().unwrap_or_default()));
         }
         offset += length as u64;
-        if sender.blocking_send(Ok(buffer.into())).is_err() {
+        let lent = Lent {
+            bytes,
+            length,
+            home: home.clone(),
+        };
+        if sender.blocking_send(Ok(Bytes::from_owner(lent))).is_err() {
             return Ok(());
         }
     }
@@ -545,17 +721,36 @@ mod tests {
 
     #[test]
     fn reads_what_registries_say_they_have() {
-        for (text, bytes) in [("0-9", Some(10)), ("bytes=0-9", Some(10)), ("0-0", Some(0)), ("0--1", None), ("5-9", None), ("x", None)] {
-            assert_eq!(parse_range(&HeaderValue::from_static(text)), bytes, "{text}");
+        for (text, bytes) in [
+            ("0-9", Some(10)),
+            ("bytes=0-9", Some(10)),
+            ("0-0", Some(0)),
+            ("0--1", None),
+            ("5-9", None),
+            ("x", None),
+        ] {
+            assert_eq!(
+                parse_range(&HeaderValue::from_static(text)),
+                bytes,
+                "{text}"
+            );
         }
-        assert_eq!(parse_range(&HeaderValue::from_str(&format!("0-{}", u64::MAX)).unwrap()), None);
+        assert_eq!(
+            parse_range(&HeaderValue::from_str(&format!("0-{}", u64::MAX)).unwrap()),
+            None
+        );
     }
 
     #[test]
     fn hashes_each_byte_once() {
         let blob = Descriptor::of("x", b"abcdef");
         let check = Check::new(&blob);
-        assert!(check.feed(0, b"abc") && check.feed(0, b"abcd") && check.feed(3, b"de") && check.feed(4, b"ef"));
+        assert!(
+            check.feed(0, b"abc")
+                && check.feed(0, b"abcd")
+                && check.feed(3, b"de")
+                && check.feed(4, b"ef")
+        );
         assert_eq!(check.damage(), None);
         let check = Check::new(&blob);
         assert!(check.feed(0, b"abc") && !check.feed(3, b"xyz"));
@@ -569,12 +764,30 @@ mod tests {
             ..Failure::protocol("PATCH x", "")
         };
         let large = 100 << 20;
-        assert_eq!(next_style(Style::Chunks(0), large, &failed(Some(413)), 0), Some(Style::Chunks(1)));
-        assert_eq!(next_style(Style::Chunks(2), large, &failed(Some(413)), 0), None);
-        assert_eq!(next_style(Style::Chunks(0), large, &failed(Some(405)), 0), Some(Style::Whole));
-        assert_eq!(next_style(Style::Chunks(0), large, &failed(Some(403)), 0), None);
-        assert_eq!(next_style(Style::Chunks(0), large, &failed(None), 2), Some(Style::Chunks(1)));
-        assert_eq!(next_style(Style::Whole, large, &failed(Some(413)), 0), Some(Style::Chunks(2)));
+        assert_eq!(
+            next_style(Style::Chunks(0), large, &failed(Some(413)), 0),
+            Some(Style::Chunks(1))
+        );
+        assert_eq!(
+            next_style(Style::Chunks(2), large, &failed(Some(413)), 0),
+            None
+        );
+        assert_eq!(
+            next_style(Style::Chunks(0), large, &failed(Some(405)), 0),
+            Some(Style::Whole)
+        );
+        assert_eq!(
+            next_style(Style::Chunks(0), large, &failed(Some(403)), 0),
+            None
+        );
+        assert_eq!(
+            next_style(Style::Chunks(0), large, &failed(None), 2),
+            Some(Style::Chunks(1))
+        );
+        assert_eq!(
+            next_style(Style::Whole, large, &failed(Some(413)), 0),
+            Some(Style::Chunks(2))
+        );
         assert_eq!(next_style(Style::Whole, 10, &failed(Some(413)), 0), None);
     }
 }
