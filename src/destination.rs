@@ -53,6 +53,8 @@ pub struct Place {
     pub tags: Vec<Tag>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// What the user should change.
+    pub warnings: Vec<String>,
 }
 
 impl Destination {
@@ -107,9 +109,9 @@ impl Destination {
     ///
     /// [`Error::Usage`] for a repository or a tag that is none.
     pub fn place(&self, artifact: Artifact<'_>) -> Result<Place, Error> {
-        let mut notes = Vec::new();
+        let mut warnings = Vec::new();
         let repository = match &self.repository {
-            Some(pattern) => Some(repository(pattern, artifact, &mut notes)?),
+            Some(pattern) => Some(repository(pattern, artifact, &mut warnings)?),
             None => None,
         };
         let patterns = self.tags.clone().unwrap_or_else(|| Patterns {
@@ -121,16 +123,16 @@ impl Destination {
             ],
             configured: false,
         });
-        let (tags, said) = tags::expand(
+        let (tags, notes) = tags::expand(
             &patterns,
             artifact.name,
             artifact.version.unwrap_or("0.0.0"),
         )?;
-        notes.extend(said);
         Ok(Place {
             repository,
             tags,
             notes,
+            warnings,
         })
     }
 }
@@ -138,7 +140,7 @@ impl Destination {
 fn repository(
     pattern: &str,
     artifact: Artifact<'_>,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Repository, Error> {
     let variant = artifact.variant.unwrap_or_default();
     let text = pattern
@@ -146,7 +148,7 @@ fn repository(
         .replace(VARIANT, variant.name());
     let mut repository = Repository::parse(&text)?;
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        notes.push(format!(
+        warnings.push(format!(
             "`{text}` becomes {repository}: registries take repository names in lower case alone"
         ));
     }

@@ -346,7 +346,7 @@ impl Push<'_> {
                 item: self.number,
                 blob,
                 how,
-            })
+            });
         };
         let known = Key::new(
             "blob-at/1",

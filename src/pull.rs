@@ -163,6 +163,15 @@ pub async fn resolve(source: &Source) -> Result<Resolved, Error> {
     }
     let manifest: Manifest =
         serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
+    if manifest.schema_version != 2 {
+        return Err(Error::Registry {
+            message: format!(
+                "{reference} has the schema version {}, where 2 is known",
+                manifest.schema_version
+            ),
+            hint: None,
+        });
+    }
     let payload = unpack::locate(&manifest).map_err(|e| unusable(&reference, &e))?;
     let config = source.small_blob(&manifest.config).await?;
     Ok(Resolved {

@@ -8,3 +8,4 @@ pub mod layout;
 pub mod package;
 pub mod reference;
 pub mod remote;
+pub mod session;

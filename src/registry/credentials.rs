@@ -65,7 +65,7 @@ pub enum Credential {
         /// The password.
         password: Secret,
     },
-    /// An OAuth2 refresh token, which docker calls identity token.
+    /// A refresh token of `OAuth2`, which docker calls identity token.
     IdentityToken(Secret),
 }
 
@@ -112,10 +112,16 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
                 return Err(failed(file, &format!("`{helper}` failed for {server}")));
             }
             Err(CredentialRetrievalError::HelperCommunicationError) => {
-                return Err(failed(
-                    file,
-                    "the credential helper that it names did not start",
-                ));
+                let helper = helper_of(&config, &server).unwrap_or_default();
+                return Err(Error::Registry {
+                    message: format!(
+                        "failed to start `docker-credential-{helper}`, which `{}` names for {server}",
+                        file.display()
+                    ),
+                    hint: Some(
+                        "install it, or take it out of that file: credsStore, credHelpers".into(),
+                    ),
+                });
             }
             Err(CredentialRetrievalError::MalformedHelperResponse) => {
                 return Err(failed(

@@ -241,12 +241,11 @@ fn causes(error: &reqwest::Error) -> String {
     }
     if text.is_empty() {
         // Its own words would repeat the URL, query and all.
-        text = if error.is_timeout() {
+        text.push_str(if error.is_timeout() {
             "timed out"
         } else {
             "the connection failed"
-        }
-        .to_owned();
+        });
     }
     printable(&text)
 }

@@ -45,6 +45,7 @@ impl LayoutReference {
     /// # Errors
     ///
     /// [`Error::Usage`] where there is no such layout.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Result<Self, Error>> {
         let rest = text.strip_prefix(LAYOUT_PREFIX)?;
         let is_layout = |folder: &str| Path::new(folder).join(INDEX_FILE).is_file();

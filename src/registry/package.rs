@@ -21,9 +21,10 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::oci::tag_from_version;
 use crate::registry::failure::{Failure, describe};
-use crate::registry::http::{Client, MAX_REPLY, Request, Session, read_body};
+use crate::registry::http::{Client, MAX_REPLY, read_body};
 use crate::registry::reference::{Reference, Repository, is_loopback};
 use crate::registry::remote::{Remote, Rights};
+use crate::registry::session::{Request, Session};
 
 const WELL_KNOWN: &str = "/.well-known/wasm-pkg/registry.json";
 const OCI: &str = "oci";

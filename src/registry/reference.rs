@@ -156,9 +156,8 @@ impl Reference {
         };
         let tag = match tag.strip_prefix(':') {
             Some(tag) if is_tag(tag) => Some(tag.to_owned()),
-            Some(_) => return Err(malformed("its tag is none")),
             None if tag.is_empty() => None,
-            None => return Err(malformed("its tag is none")),
+            _ => return Err(malformed("its tag is none")),
         };
         let digest = digest.map(str::parse).transpose().map_err(|e: String| {
             wrong(e, Some("digests are sha256: and 64 lower-case hex digits"))

@@ -16,8 +16,9 @@ use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
 use crate::registry::credentials::{self, Credential};
 use crate::registry::failure::{Failure, describe};
-use crate::registry::http::{Client, MAX_REPLY, Request, Session, Target, read_body};
+use crate::registry::http::{Client, MAX_REPLY, read_body};
 use crate::registry::reference::Repository;
+use crate::registry::session::{Request, Session, Target};
 
 pub mod download;
 pub mod upload;

@@ -27,7 +27,6 @@ pub struct Publish {
 /// Where artifacts go.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Publishing")]
-#[expect(clippy::struct_excessive_bools, reason = "these are four switches")]
 pub struct Publishing {
     /// The repository, as HOST/PATH; {name} and {variant} are filled in.
     #[arg(long, value_name = "HOST/PATH")]

@@ -92,6 +92,9 @@ impl App {
             for note in &place.notes {
                 self.printer.note(note);
             }
+            for warning in &place.warnings {
+                self.printer.warning(warning);
+            }
             placed.push(place);
         }
         let triples = candidates.iter().zip(&placed);
@@ -155,21 +158,24 @@ impl App {
         match format {
             MessageFormat::Json => self.printer.json(report),
             MessageFormat::Human => {
-                let lines: String = report
+                let references: Vec<_> = report
                     .published
                     .iter()
-                    .map(|p| format!("{}\n", p.reference))
+                    .map(|p| p.reference.as_str())
                     .collect();
+                let mut lines = references.join(
+                    "
+",
+                );
+                if !lines.is_empty() {
+                    lines.push('\n');
+                }
                 self.printer.data(lines.as_bytes())
             }
         }
     }
 
     /// Builds what has to be built, and lists what is to be published.
-    #[expect(
-        clippy::type_complexity,
-        reason = "three results of one walk over the sources"
-    )]
     fn candidates(
         &self,
         flags: &Publish,
@@ -501,22 +507,14 @@ fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
 /// What a reference to a layout stands for: one artifact, or all that have a tag.
 fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
     let LayoutReference { layout, version } = reference;
-    let entries = match version {
-        Some(_) => vec![layout.resolve(version.as_deref())?],
-        None => {
-            let tagged: Vec<_> = layout
-                .index()?
-                .manifests
-                .into_iter()
-                .filter(|m| tag_of(m).is_some())
-                .collect();
-            if tagged.is_empty() {
-                vec![layout.resolve(None)?]
-            } else {
-                tagged
-            }
-        }
-    };
+    let mut entries = Vec::new();
+    if version.is_none() {
+        entries = layout.index()?.manifests;
+        entries.retain(|m| tag_of(m).is_some());
+    }
+    if entries.is_empty() {
+        entries.push(layout.resolve(version.as_deref())?);
+    }
     Ok(entries
         .into_iter()
         .map(|entry| {

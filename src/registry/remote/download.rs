@@ -16,7 +16,7 @@ use super::Remote;
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest};
 use crate::registry::failure::{Failure, describe};
-use crate::registry::http::Request;
+use crate::registry::session::Request;
 
 /// Why a download ended early.
 enum Trouble {

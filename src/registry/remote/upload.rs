@@ -6,45 +6,34 @@
 //! and at last the blob in one piece.
 //!
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "blobs are streamed from the files that hold them"
-)]
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
-use sha2::Digest as _;
-use tokio::sync::mpsc;
 
+use self::check::Check;
+use self::source::{Meter, body};
 use super::Remote;
 use crate::cache::{Cache, Key};
 use crate::oci::{Descriptor, Digest};
 use crate::registry::failure::{Failure, Retry, describe};
-use crate::registry::http::{Request, Target, location, read_failure};
+use crate::registry::http::read_failure;
 use crate::registry::reference::Repository;
+use crate::registry::session::{Request, Target, location};
+
+mod check;
+mod source;
 
 /// A blob up to this size goes up in one piece.
 const MAX_WHOLE: u64 = 8 << 20;
 /// Sizes of chunks, the next for registries that find the last too large.
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
-/// What is read at a time.
-const BUFFER: usize = 256 << 10;
-/// Buffers for each upload. They are used again: fresh memory costs more than reading.
-const BUFFERS: usize = 4;
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
 const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
-/// A registry may take long over a blob that it has got whole.
-const COMMIT_PATIENCE: u32 = 5;
 
 /// Whether bytes had to go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,7 +428,6 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
     let too_large = status == Some(413) || refusals >= 2 && failure.status.is_none();
     match style {
         Style::Whole if status == Some(413) && size > CHUNKS[2] => Some(Style::Chunks(2)),
-        Style::Whole => None,
         Style::Chunks(index) if too_large && index + 1 < CHUNKS.len() => {
             Some(Style::Chunks(index + 1))
         }
@@ -451,7 +439,7 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
                 failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID");
             (!lost).then_some(Style::Whole)
         }
-        Style::Chunks(_) => None,
+        _ => None,
     }
 }
 
@@ -489,232 +477,6 @@ fn parse_range(value: &HeaderValue) -> Option<u64> {
     Some(if last == 0 { 0 } else { last.checked_add(1)? })
 }
 
-/// Hashes the file as it goes by, each byte once.
-struct Check {
-    expected: Digest,
-    state: Mutex<CheckState>,
-}
-
-struct CheckState {
-    hash: Option<sha2::Sha256>,
-    upto: u64,
-    size: u64,
-    damage: Option<String>,
-}
-
-impl Check {
-    fn new(blob: &Descriptor) -> Arc<Self> {
-        Arc::new(Check {
-            expected: blob.digest.clone(),
-            state: Mutex::new(CheckState {
-                hash: Some(sha2::Sha256::new()),
-                upto: 0,
-                size: blob.size,
-                damage: None,
-            }),
-        })
-    }
-
-    fn damage(&self) -> Option<String> {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .damage
-            .clone()
-    }
-
-    fn report(&self, message: String) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .damage
-            .get_or_insert(message);
-    }
-
-    /// Takes what was read at an offset; false where the file is not what it should be.
-    fn feed(&self, offset: u64, bytes: &[u8]) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = usize::try_from(state.upto.saturating_sub(offset)).unwrap_or(usize::MAX);
-        if offset <= state.upto && known < bytes.len() {
-            let fresh = &bytes[known..];
-            if let Some(hash) = &mut state.hash {
-                hash.update(fresh);
-            }
-            state.upto += fresh.len() as u64;
-            if state.upto == state.size
-                && let Some(hash) = state.hash.take()
-            {
-                let found = Digest::from_hash(hash);
-                if found != self.expected {
-                    state.damage = Some(format!(
-                        "the blob is damaged: it has the digest {found}, not {}",
-                        self.expected
-                    ));
-                }
-            }
-        }
-        state.damage.is_none()
-    }
-
-    /// Hashes what never went by, because an earlier run had uploaded it.
-    fn finish(&self, file: &Path, size: u64) -> Result<(), Failure> {
-        let failed =
-            |message: String| Failure::protocol(format!("reading `{}`", file.display()), message);
-        let upto = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .upto;
-        if upto < size {
-            let mut source = File::open(file).map_err(|e| failed(e.to_string()))?;
-            source
-                .seek(SeekFrom::Start(upto))
-                .map_err(|e| failed(e.to_string()))?;
-            let mut buffer = vec![0; BUFFER];
-            let mut offset = upto;
-            loop {
-                let read = source
-                    .read(&mut buffer)
-                    .map_err(|e| failed(e.to_string()))?;
-                if read == 0 || !self.feed(offset, &buffer[..read]) {
-                    break;
-                }
-                offset += read as u64;
-            }
-        }
-        match self.damage() {
-            None => Ok(()),
-            Some(message) => Err(failed(message)),
-        }
-    }
-}
-
-/// Whether anything moves.
-#[derive(Default)]
-struct Meter(AtomicU64);
-
-impl Meter {
-    /// Ends when nothing has moved for `timeout`; for longer, once all is sent.
-    async fn stalled(self: Arc<Self>, length: u64, timeout: Duration) {
-        let mut seen = 0;
-        let mut quiet = 0;
-        const STEPS: u32 = 4;
-        loop {
-            tokio::time::sleep(timeout / STEPS).await;
-            let sent = self.0.load(Ordering::Relaxed);
-            quiet = if sent == seen { quiet + 1 } else { 0 };
-            seen = sent;
-            let patience = if sent >= length {
-                STEPS * COMMIT_PATIENCE
-            } else {
-                STEPS
-            };
-            if quiet >= patience {
-                return;
-            }
-        }
-    }
-}
-
-/// A buffer that goes back to where it came from once it was sent.
-struct Lent {
-    bytes: Vec<u8>,
-    length: usize,
-    home: std::sync::mpsc::Sender<Vec<u8>>,
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        // The reader may be done by now.
-        let _ = self.home.send(std::mem::take(&mut self.bytes));
-    }
-}
-
-/// A part of a file as the body of a request, read on a thread of its own.
-fn body(
-    file: &Path,
-    range: std::ops::Range<u64>,
-    check: &Arc<Check>,
-    meter: &Arc<Meter>,
-) -> reqwest::Body {
-    let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(BUFFERS);
-    let (path, check, meter) = (file.to_owned(), Arc::clone(check), Arc::clone(meter));
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = read_range(&path, range, &check, &sender) {
-            check.report(error.to_string());
-            // Where nobody listens any more, the request has ended before.
-            let _ = sender.blocking_send(Err(error));
-        }
-    });
-    reqwest::Body::wrap_stream(stream::unfold(
-        (receiver, meter),
-        |(mut receiver, meter)| async move {
-            let next = receiver.recv().await?;
-            if let Ok(bytes) = &next {
-                meter.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            Some((next, (receiver, meter)))
-        },
-    ))
-}
-
-fn read_range(
-    path: &Path,
-    range: std::ops::Range<u64>,
-    check: &Check,
-    sender: &mpsc::Sender<std::io::Result<Bytes>>,
-) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(range.start))?;
-    let (home, free) = std::sync::mpsc::channel();
-    let mut made = 0;
-    let mut offset = range.start;
-    while offset < range.end {
-        let length = usize::try_from(range.end - offset)
-            .unwrap_or(BUFFER)
-            .min(BUFFER);
-        let mut bytes = if made < BUFFERS {
-            made += 1;
-            vec![0; length]
-        } else {
-            // Each of them comes back, sent or not. `home` lives, so this cannot fail.
-            free.recv().map_err(std::io::Error::other)?
-        };
-        let part = bytes
-            .get_mut(..length)
-            .ok_or_else(|| std::io::Error::other("a buffer shrank"))?;
-        file.read_exact(part).map_err(|e| {
-            if e.kind() == std::io::ErrorKind::UnexpectedEof {
-                std::io::Error::new(
-                    e.kind(),
-                    "the blob is damaged: it is shorter than its descriptor says",
-                )
-            } else {
-                e
-            }
-        })?;
-        if !check.feed(offset, part) {
-            return Err(std::io::Error::other(check.damage().unwrap_or_default()));
-        }
-        offset += length as u64;
-        let lent = Lent {
-            bytes,
-            length,
-            home: home.clone(),
-        };
-        if sender.blocking_send(Ok(Bytes::from_owner(lent))).is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -739,22 +501,6 @@ mod tests {
             parse_range(&HeaderValue::from_str(&format!("0-{}", u64::MAX)).unwrap()),
             None
         );
-    }
-
-    #[test]
-    fn hashes_each_byte_once() {
-        let blob = Descriptor::of("x", b"abcdef");
-        let check = Check::new(&blob);
-        assert!(
-            check.feed(0, b"abc")
-                && check.feed(0, b"abcd")
-                && check.feed(3, b"de")
-                && check.feed(4, b"ef")
-        );
-        assert_eq!(check.damage(), None);
-        let check = Check::new(&blob);
-        assert!(check.feed(0, b"abc") && !check.feed(3, b"xyz"));
-        assert!(check.damage().is_some());
     }
 
     #[test]

@@ -1,0 +1,523 @@
+//! (IO) A registry, spoken to with some rights: credentials, redirects and retries in
+//! one place, so that what is built on it speaks of manifests and blobs alone.
+//!
+//! The rules, for every request:
+//! - credentials go to the registry and to the token server that it names, never to
+//!   where a redirect or a `Location` on another host leads;
+//! - plain HTTP is for this machine and for registries that the user named;
+//! - what may pass (429, 5xx, a broken connection) is tried again, later each time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use crate::registry::auth::{Challenge, Token, basic};
+use crate::registry::credentials::Credential;
+use crate::registry::failure::{Failure, describe};
+use crate::registry::http::{Client, MAX_REPLY, read_body, read_failure};
+use crate::registry::reference::{api_host, is_loopback};
+
+const MAX_REDIRECTS: usize = 8;
+
+/// What is known about a registry.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    plain_allowed: bool,
+    scheme: Mutex<Scheme>,
+    challenge: Mutex<Option<Challenge>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Scheme {
+    value: &'static str,
+    certain: bool,
+}
+
+impl Host {
+    /// A registry that nothing is known about yet. It is spoken to without TLS where
+    /// it is `named` for that, or on this machine.
+    #[must_use]
+    pub fn new(name: &str, named: bool, tls_first: bool) -> Self {
+        let loopback = is_loopback(name);
+        Host {
+            name: name.to_owned(),
+            plain_allowed: named || loopback,
+            scheme: Mutex::new(Scheme {
+                value: if named || (loopback && !tls_first) {
+                    "http"
+                } else {
+                    "https"
+                },
+                certain: named || !loopback,
+            }),
+            challenge: Mutex::default(),
+        }
+    }
+
+    fn scheme(&self) -> Scheme {
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_scheme(&self, value: &'static str, certain: bool) {
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Scheme { value, certain };
+    }
+
+    fn challenge(&self) -> Option<Challenge> {
+        self.challenge
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_challenge(&self, challenge: &Challenge) {
+        let mut slot = self
+            .challenge
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(challenge.clone());
+    }
+
+    /// The address of a path in the registry.
+    fn url(&self, path: &str) -> Result<Url, Failure> {
+        let text = format!("{}://{}{path}", self.scheme().value, api_host(&self.name));
+        Url::parse(&text).map_err(|e| Failure::protocol(text, e.to_string()))
+    }
+
+    /// Whether an address that the registry gave may be gone to.
+    fn allows(&self, url: &Url) -> bool {
+        match url.scheme() {
+            "https" => true,
+            "http" => {
+                let host = url.host_str().unwrap_or_default();
+                let own = url.authority_of_host() == self.name;
+                self.plain_allowed && self.scheme().value == "http" && (own || is_loopback(host))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_own(&self, url: &Url) -> bool {
+        url.scheme() == self.scheme().value && url.authority_of_host() == api_host(&self.name)
+    }
+}
+
+trait Authority {
+    fn authority_of_host(&self) -> String;
+}
+
+impl Authority for Url {
+    /// The host, and the port where it is an unusual one.
+    fn authority_of_host(&self) -> String {
+        let host = self.host_str().unwrap_or_default();
+        self.port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A path in the registry.
+    Path(String),
+    /// An address that the registry gave.
+    Given(Url),
+}
+
+/// A request that can be sent again.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Where it goes.
+    pub target: Target,
+    /// Headers, without credentials.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A request to a path in the registry, without headers or body.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Request {
+            method,
+            target: Target::Path(path.into()),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// With a header; one that cannot be written is left out.
+    #[must_use]
+    pub fn with(mut self, name: reqwest::header::HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+}
+
+/// A registry, spoken to with the rights that some scopes give.
+pub struct Session {
+    client: Arc<Client>,
+    host: Arc<Host>,
+    scopes: Vec<String>,
+    credential: Option<Credential>,
+    token: tokio::sync::Mutex<Option<Token>>,
+}
+
+impl Session {
+    /// A session with a registry. `scopes` are asked for where it wants tokens:
+    /// <https://distribution.github.io/distribution/spec/auth/scope/>.
+    #[must_use]
+    pub fn new(
+        client: Arc<Client>,
+        host: &str,
+        scopes: Vec<String>,
+        credential: Option<Credential>,
+    ) -> Self {
+        Session {
+            host: client.host(host),
+            client,
+            scopes,
+            credential,
+            token: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The same with the rights of one scope more.
+    #[must_use]
+    pub fn with_scope(&self, scope: String) -> Self {
+        let mut scopes = self.scopes.clone();
+        scopes.push(scope);
+        Session {
+            client: Arc::clone(&self.client),
+            host: Arc::clone(&self.host),
+            scopes,
+            credential: self.credential.clone(),
+            token: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The client below.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends until there is an answer that `accept` takes: tries again what may
+    /// pass, answers challenges, and follows the redirects of GET and HEAD.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn send(
+        &self,
+        request: &Request,
+        accept: impl Fn(StatusCode) -> bool,
+    ) -> Result<Response, Failure> {
+        let mut attempt = 0;
+        loop {
+            match self.send_once(request, &accept).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => self.client.back_off(failure, attempt).await?,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The same without trying again what may pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn send_once(
+        &self,
+        request: &Request,
+        accept: impl Fn(StatusCode) -> bool,
+    ) -> Result<Response, Failure> {
+        let mut reply = self.follow(request).await?;
+        if reply.status() == StatusCode::UNAUTHORIZED {
+            self.answer(&request.method, &reply).await?;
+            reply = self.follow(request).await?;
+        }
+        if accept(reply.status()) {
+            return Ok(reply);
+        }
+        Err(read_failure(&request.method, reply, self.client.options.timeout).await)
+    }
+
+    /// Takes up the challenge of a reply, so that the next request is authorised.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where it cannot be met.
+    pub async fn answer(&self, method: &Method, reply: &Response) -> Result<(), Failure> {
+        let what = describe(method, reply.url());
+        if !self.host.is_own(reply.url()) {
+            return Err(Failure::protocol(
+                what,
+                "a host other than the registry asks for credentials",
+            ));
+        }
+        let known = self.host.challenge();
+        let challenge = Challenge::from_headers(&what, reply.headers())?;
+        self.host.set_challenge(&challenge);
+        match &challenge {
+            Challenge::Basic => {
+                let refused = known == Some(Challenge::Basic);
+                let usable = self.credential.as_ref().and_then(basic).is_some();
+                if refused || !usable {
+                    return Err(self.unauthorized(what, refused && usable));
+                }
+            }
+            Challenge::Bearer { .. } => {
+                // The token was refused, or there was none: another one.
+                *self.token.lock().await = None;
+                self.authorization().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unauthorized(&self, what: String, refused: bool) -> Failure {
+        let message = if refused {
+            format!("the credentials for {} were refused", self.host.name)
+        } else {
+            format!("there are no credentials for {}", self.host.name)
+        };
+        Failure {
+            status: Some(StatusCode::UNAUTHORIZED),
+            hint: Some(format!(
+                "log in with: cargo edgepack login {} --username NAME --password-stdin (docker's and podman's logins count too)",
+                self.host.name
+            )),
+            ..Failure::protocol(what, message)
+        }
+    }
+
+    /// Sends, with credentials where they belong, and follows redirects.
+    async fn follow(&self, request: &Request) -> Result<Response, Failure> {
+        let mut target = request.target.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let reply = self.send_as_known(request, &target).await?;
+            let read = request.method == Method::GET || request.method == Method::HEAD;
+            if !(read && reply.status().is_redirection()) {
+                return Ok(reply);
+            }
+            let what = describe(&request.method, reply.url());
+            let next = location(&reply)
+                .ok_or_else(|| Failure::protocol(&what, "a redirect leads nowhere"))?;
+            if !self.host.allows(&next) {
+                return Err(Failure::protocol(
+                    what,
+                    format!(
+                        "a redirect to {}, which is not safe to follow",
+                        describe(&request.method, &next)
+                    ),
+                ));
+            }
+            target = Target::Given(next);
+        }
+        Err(Failure::protocol(
+            self.describe(request),
+            format!("more than {MAX_REDIRECTS} redirects"),
+        ))
+    }
+
+    fn describe(&self, request: &Request) -> String {
+        match &request.target {
+            Target::Given(url) => describe(&request.method, url),
+            Target::Path(path) => self
+                .host
+                .url(path)
+                .map_or_else(|f| f.request, |url| describe(&request.method, &url)),
+        }
+    }
+
+    /// Sends once. A registry on this machine may speak HTTP or HTTPS: the first
+    /// request finds out.
+    async fn send_as_known(&self, request: &Request, target: &Target) -> Result<Response, Failure> {
+        let scheme = self.host.scheme();
+        let first = self.send_to(request, target).await;
+        if scheme.certain || matches!(target, Target::Given(_)) {
+            return first;
+        }
+        let wrong_scheme = match &first {
+            Err(failure) => failure.status.is_none(),
+            // What servers in Go say on the port of HTTPS.
+            Ok(reply) => {
+                scheme.value == "http"
+                    && reply.status() == StatusCode::BAD_REQUEST
+                    && reply
+                        .headers()
+                        .get("docker-distribution-api-version")
+                        .is_none()
+                    && reply.version() == reqwest::Version::HTTP_10
+            }
+        };
+        if !wrong_scheme {
+            self.host.set_scheme(scheme.value, true);
+            return first;
+        }
+        let other = if scheme.value == "http" {
+            "https"
+        } else {
+            "http"
+        };
+        self.host.set_scheme(other, false);
+        let second = self.send_to(request, target).await;
+        // A certificate that is not trusted is HTTPS as well.
+        let spoken = second.is_ok()
+            || second
+                .as_ref()
+                .is_err_and(|f| f.hint.as_ref().is_some_and(|h| h.contains("--ca-file")));
+        if spoken {
+            self.host.set_scheme(other, true);
+            return second;
+        }
+        self.host.set_scheme(scheme.value, false);
+        first
+    }
+
+    async fn send_to(&self, request: &Request, target: &Target) -> Result<Response, Failure> {
+        let built = self.build(request, target, None).await?;
+        self.client.execute(built).await
+    }
+
+    /// The request, with credentials where it goes to the registry itself, and with
+    /// `body` in place of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where the address is one that must not be gone to.
+    pub async fn build(
+        &self,
+        request: &Request,
+        target: &Target,
+        body: Option<reqwest::Body>,
+    ) -> Result<reqwest::Request, Failure> {
+        let url = match target {
+            Target::Path(path) => self.host.url(path)?,
+            Target::Given(url) => url.clone(),
+        };
+        if !self.host.allows(&url) && !self.host.is_own(&url) {
+            return Err(Failure::protocol(
+                describe(&request.method, &url),
+                "the registry names an address that is not safe to go to",
+            ));
+        }
+        let own = self.host.is_own(&url);
+        let mut built = reqwest::Request::new(request.method.clone(), url);
+        *built.headers_mut() = request.headers.clone();
+        if own && let Some(value) = self.authorization().await? {
+            built.headers_mut().insert(AUTHORIZATION, value);
+        }
+        *built.body_mut() = match body {
+            Some(body) => Some(body),
+            None if request.body.is_empty() => None,
+            None => Some(request.body.clone().into()),
+        };
+        Ok(built)
+    }
+
+    /// What proves who we are, as far as the registry has said what it wants.
+    async fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+        match self.host.challenge() {
+            None => Ok(None),
+            Some(Challenge::Basic) => Ok(self.credential.as_ref().and_then(basic)),
+            Some(Challenge::Bearer { realm, service }) => {
+                let mut slot = self.token.lock().await;
+                if let Some(token) = slot.as_ref().filter(|t| t.is_fresh()) {
+                    return Ok(token.header());
+                }
+                let token = self.fetch_token(&realm, service.as_deref()).await?;
+                Ok(slot.insert(token).header())
+            }
+        }
+    }
+
+    async fn fetch_token(&self, realm: &Url, service: Option<&str>) -> Result<Token, Failure> {
+        let mut attempt = 0;
+        loop {
+            match self.ask_for_token(realm, service).await {
+                Ok(token) => return Ok(token),
+                Err(failure) => self.client.back_off(failure, attempt).await?,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn ask_for_token(&self, realm: &Url, service: Option<&str>) -> Result<Token, Failure> {
+        if !self.host.allows(realm) {
+            return Err(Failure::protocol(
+                describe(&Method::GET, realm),
+                format!(
+                    "{} names a token server that credentials must not be sent to",
+                    self.host.name
+                ),
+            ));
+        }
+        let request = match &self.credential {
+            Some(Credential::IdentityToken(refresh)) => {
+                // A query has the very form of this body.
+                let mut form = realm.clone();
+                form.query_pairs_mut()
+                    .clear()
+                    .append_pair("grant_type", "refresh_token")
+                    .append_pair("client_id", "cargo-edgepack")
+                    .append_pair("refresh_token", refresh.reveal())
+                    .append_pair("scope", &self.scopes.join(" "))
+                    .extend_pairs(service.map(|service| ("service", service)));
+                let body = form.query().unwrap_or_default().to_owned();
+                let mut request = reqwest::Request::new(Method::POST, realm.clone());
+                request.headers_mut().insert(
+                    reqwest::header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/x-www-form-urlencoded"),
+                );
+                *request.body_mut() = Some(body.into());
+                request
+            }
+            credential => {
+                let mut url = realm.clone();
+                {
+                    let mut query = url.query_pairs_mut();
+                    if let Some(service) = service {
+                        query.append_pair("service", service);
+                    }
+                    for scope in &self.scopes {
+                        query.append_pair("scope", scope);
+                    }
+                }
+                let mut request = reqwest::Request::new(Method::GET, url);
+                if let Some(value) = credential.as_ref().and_then(basic) {
+                    request.headers_mut().insert(AUTHORIZATION, value);
+                }
+                request
+            }
+        };
+        let method = request.method().clone();
+        let what = describe(&method, realm);
+        let reply = self.client.execute(request).await?;
+        let status = reply.status();
+        if status.is_success() {
+            let body = read_body(&what, reply, MAX_REPLY, self.client.options.timeout).await?;
+            return Token::from_reply(&what, &body);
+        }
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            return Err(self.unauthorized(what, self.credential.is_some()));
+        }
+        Err(read_failure(&method, reply, self.client.options.timeout).await)
+    }
+}
+
+/// Where a reply leads, resolved against where it came from.
+#[must_use]
+pub fn location(reply: &Response) -> Option<Url> {
+    let text = reply.headers().get(LOCATION)?.to_str().ok()?;
+    reply.url().join(text).ok()
+}
