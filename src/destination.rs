@@ -84,7 +84,14 @@ impl Destination {
         }
         if let Some(pattern) = &repository {
             // What is wrong with it is said before minutes of building.
-            Repository::parse(&pattern.replace(NAME, "x").replace(VARIANT, "x"))?;
+            let filled = pattern.replace(NAME, "x").replace(VARIANT, "x");
+            if filled.contains(['{', '}']) {
+                return Err(Error::Usage {
+                    message: format!("the repository `{pattern}` has an unknown placeholder"),
+                    hint: Some(format!("a repository knows {NAME} and {VARIANT}")),
+                });
+            }
+            Repository::parse(&filled)?;
         }
         let tags = match (&overrides.tags, &config.tags) {
             (Some(patterns), _) => Some(Patterns {

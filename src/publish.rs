@@ -7,9 +7,9 @@
 //!
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#push>.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -18,7 +18,7 @@ use crate::cache::{Cache, Key};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
 use crate::registry::http::Client;
-use crate::registry::layout::Layout;
+use crate::registry::layout::{Layout, Subjects, tag_of};
 use crate::registry::reference::Repository;
 use crate::registry::remote::upload::{Bookmark, Upload, Uploaded};
 use crate::registry::remote::{Remote, Rights};
@@ -57,11 +57,20 @@ impl Bundle {
     /// # Errors
     ///
     /// [`Error::Usage`] where the layout is damaged.
-    pub fn read(layout: &Layout, manifest: &Descriptor) -> Result<Self, Error> {
-        Self::read_at(layout, manifest, 0)
+    pub fn read(
+        layout: &Layout,
+        subjects: &Subjects,
+        manifest: &Descriptor,
+    ) -> Result<Self, Error> {
+        Self::read_at(layout, subjects, manifest, 0)
     }
 
-    fn read_at(layout: &Layout, manifest: &Descriptor, depth: usize) -> Result<Self, Error> {
+    fn read_at(
+        layout: &Layout,
+        subjects: &Subjects,
+        manifest: &Descriptor,
+        depth: usize,
+    ) -> Result<Self, Error> {
         let no_manifest = |why: String| Error::Usage {
             message: format!("{} in the layout is no manifest: {why}", manifest.digest),
             hint: None,
@@ -85,7 +94,7 @@ impl Bundle {
             let index: Index =
                 serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
             for child in &index.manifests {
-                children.push(Self::read_at(layout, child, depth + 1)?);
+                children.push(Self::read_at(layout, subjects, child, depth + 1)?);
             }
         } else {
             let parsed: Manifest =
@@ -102,10 +111,11 @@ impl Bundle {
             listed_as.annotations = parsed.annotations;
             subject = parsed.subject.map(|s| s.digest);
         }
-        let referrers = layout
-            .referrers(&manifest.digest)?
-            .iter()
-            .map(|referrer| Self::read_at(layout, referrer, depth + 1))
+        let referrers = subjects
+            .get(&manifest.digest)
+            .into_iter()
+            .flatten()
+            .map(|referrer| Self::read_at(layout, subjects, referrer, depth + 1))
             .collect::<Result<_, _>>()?;
         Ok(Bundle {
             manifest: manifest.clone(),
@@ -151,7 +161,8 @@ pub struct Item {
 pub struct Rules {
     /// Set tags anew that name another artifact.
     pub force: bool,
-    /// Leave an artifact alone that is there under its first tag.
+    /// Where an artifact is there under a tag that does not move, leave those alone
+    /// that do and name another one.
     pub skip_existing: bool,
 }
 
@@ -182,8 +193,8 @@ pub enum Event<'a> {
         item: usize,
         /// Which blob.
         blob: &'a Descriptor,
-        /// How it came there; none where it was there before.
-        how: Option<Uploaded>,
+        /// How it came there.
+        how: Uploaded,
     },
     /// An item is done, or has failed.
     Done {
@@ -207,6 +218,8 @@ pub struct Context<'a> {
 /// Pushes several artifacts, a few at a time. One that fails does not keep the
 /// others from their way. The results are in the order of the items.
 pub async fn publish_all(items: &[Item], context: &Context<'_>) -> Vec<Result<Published, Error>> {
+    let shared = Shared::default();
+    let shared = &shared;
     let mut results: Vec<(usize, Result<Published, Error>)> =
         stream::iter(items.iter().enumerate())
             .map(|(number, item)| async move {
@@ -228,12 +241,33 @@ pub async fn publish_all(items: &[Item], context: &Context<'_>) -> Vec<Result<Pu
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// What a tag names before it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    This,
+    Other,
+}
+
 /// One artifact on its way.
 struct Push<'a> {
     item: &'a Item,
     number: usize,
     context: &'a Context<'a>,
+    shared: &'a Shared,
     sent: AtomicU64,
+}
+
+/// Blobs that several artifacts of a run have in common: each goes up once.
+#[derive(Default)]
+struct Shared(Mutex<HashMap<(Repository, Digest), Arc<tokio::sync::Mutex<bool>>>>);
+
+impl Shared {
+    /// To be held while a blob goes up; true in it says that it is there.
+    fn slot(&self, repository: &Repository, blob: &Digest) -> Arc<tokio::sync::Mutex<bool>> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry((repository.clone(), blob.clone())).or_default())
+    }
 }
 
 impl Push<'_> {
@@ -249,33 +283,41 @@ impl Push<'_> {
         // Before anything is sent: a tag that must not be moved ends it here.
         let mut states = Vec::new();
         for tag in tags {
-            let state = self.look_at(&remote, tag).await?;
-            states.push((tag.name.clone(), state));
-            if self.context.rules.skip_existing && state == Some(TagState::Unchanged) {
-                return Ok(self.published(
-                    states
-                        .into_iter()
-                        .map(|(n, _)| (n, TagState::Unchanged))
-                        .collect(),
-                ));
-            }
+            states.push((tag.name.clone(), self.look_at(&remote, tag).await?));
         }
-        let complete = states
+        let complete = states.iter().any(|(_, state)| *state == Found::This);
+        // Published once more, an old version does not take `latest` back.
+        let settled = tags
             .iter()
-            .any(|(_, state)| *state == Some(TagState::Unchanged));
-        self.push(&remote, bundle, complete).await?;
+            .zip(&states)
+            .any(|(tag, (_, state))| !tag.moving && *state == Found::This);
+        let keep = self.context.rules.skip_existing && settled;
+        let wanted = |state: Found| state == Found::Nothing || (state == Found::Other && !keep);
+        // Without referrers nothing comes between the manifest and its tags: the
+        // first tag brings it in.
+        let set = states.iter().any(|(_, state)| wanted(*state));
+        let by_tag = set && bundle.referrers.is_empty() && bundle.subject.is_none();
+        self.push(&remote, bundle, complete, !by_tag).await?;
         let mut done = Vec::new();
-        for (name, state) in states {
-            if state.is_none() {
+        for ((name, state), tag) in states.into_iter().zip(tags) {
+            if wanted(state) {
                 remote
                     .put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes)
                     .await?;
-                let now = remote.resolve(&name).await?;
-                if now.as_ref() != Some(digest) {
-                    return Err(moved(repository, &name, now.as_ref(), digest));
+                // One that moves belongs to whoever sets it last.
+                if !tag.moving {
+                    let now = remote.resolve(&name).await?;
+                    if now.as_ref() != Some(digest) {
+                        return Err(moved(repository, &name, now.as_ref(), digest));
+                    }
                 }
             }
-            done.push((name, state.unwrap_or(TagState::Set)));
+            let state = match state {
+                Found::This => TagState::Unchanged,
+                state if wanted(state) => TagState::Set,
+                _ => TagState::Skipped,
+            };
+            done.push((name, state));
         }
         Ok(self.published(done))
     }
@@ -287,32 +329,27 @@ impl Push<'_> {
         }
     }
 
-    /// [`TagState::Unchanged`] where a tag names the artifact already, none where it
-    /// has to be set.
-    async fn look_at(&self, remote: &Remote, tag: &Tag) -> Result<Option<TagState>, Error> {
+    async fn look_at(&self, remote: &Remote, tag: &Tag) -> Result<Found, Error> {
         let digest = &self.item.bundle.manifest.digest;
         match remote.resolve(&tag.name).await? {
-            Some(there) if there == *digest => Ok(Some(TagState::Unchanged)),
-            Some(there) if !tag.moving && !self.context.rules.force => Err(Error::Registry {
-                message: format!(
-                    "{}:{} names another artifact already, {there}; this one is {digest}",
-                    remote.repository(),
-                    tag.name
-                ),
-                hint: Some(
-                    "raise the version, choose another --tag, or move the tag with --force".into(),
-                ),
-            }),
-            _ => Ok(None),
+            None => Ok(Found::Nothing),
+            Some(there) if there == *digest => Ok(Found::This),
+            Some(there) if !tag.moving && !self.context.rules.force => {
+                let place = remote.repository().to_string();
+                Err(taken(&format!("{place}:{}", tag.name), &there, digest))
+            }
+            Some(_) => Ok(Found::Other),
         }
     }
 
-    /// Pushes a manifest with all that belongs to it, but for the tags.
+    /// Pushes a manifest with all that belongs to it, but for the tags; without `put`,
+    /// the manifest itself is left to them.
     async fn push(
         &self,
         remote: &Remote,
         bundle: &Bundle,
         mut complete: bool,
+        put: bool,
     ) -> Result<(), Error> {
         let digest = bundle.manifest.digest.as_str();
         if !complete && (bundle.subject.is_some() || !bundle.children.is_empty()) {
@@ -320,14 +357,15 @@ impl Push<'_> {
         }
         if !complete {
             for child in &bundle.children {
-                Box::pin(self.push(remote, child, false)).await?;
+                Box::pin(self.push(remote, child, false, true)).await?;
             }
             stream::iter(bundle.blobs.iter().map(Ok::<_, Error>))
                 .try_for_each_concurrent(PARALLEL_BLOBS, |blob| self.push_blob(remote, blob))
                 .await?;
-            let listed = remote
-                .put_manifest(digest, &bundle.manifest.media_type, &bundle.bytes)
-                .await?;
+            let listed = !put
+                || remote
+                    .put_manifest(digest, &bundle.manifest.media_type, &bundle.bytes)
+                    .await?;
             if let Some(subject) = &bundle.subject
                 && !listed
             {
@@ -335,7 +373,7 @@ impl Push<'_> {
             }
         }
         for referrer in &bundle.referrers {
-            Box::pin(self.push(remote, referrer, false)).await?;
+            Box::pin(self.push(remote, referrer, false, true)).await?;
         }
         Ok(())
     }
@@ -355,43 +393,52 @@ impl Push<'_> {
                 blob.digest.as_str().as_bytes(),
             ],
         );
-        let path = remote.repository().path();
-        if remote.has_blob(blob).await? {
-            report(None);
-        } else {
-            let file = self.item.layout.require(blob)?;
-            let elsewhere = self
-                .context
-                .cache
-                .get(&known)
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .filter(|other| {
-                    other != path
-                        && Repository::parse(&format!("{}/{other}", remote.repository().host()))
-                            .is_ok()
-                });
-            let how = remote
-                .push_blob(&Upload {
-                    blob,
-                    file: &file,
-                    mount_from: elsewhere.as_deref(),
-                    bookmark: Bookmark::new(self.context.cache, remote.repository(), &blob.digest),
-                    on_progress: &|done| {
-                        (self.context.on_event)(Event::Progress {
-                            item: self.number,
-                            blob,
-                            done,
-                        });
-                    },
-                })
-                .await?;
-            if how == Uploaded::Sent {
-                self.sent.fetch_add(blob.size, Ordering::Relaxed);
-            }
-            report(Some(how));
+        let slot = self.shared.slot(remote.repository(), &blob.digest);
+        let mut there = slot.lock().await;
+        if *there {
+            report(Uploaded::Present);
+            return Ok(());
         }
+        let path = remote.repository().path();
+        let file = self.item.layout.require(blob)?;
+        let elsewhere = self
+            .context
+            .cache
+            .get(&known)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .filter(|other| {
+                let text = format!("{}/{other}", remote.repository().host());
+                other != path && Repository::parse(&text).is_ok()
+            });
+        let how = remote
+            .push_blob(&Upload {
+                blob,
+                file: &file,
+                mount_from: elsewhere.as_deref(),
+                bookmark: Bookmark::new(self.context.cache, remote.repository(), &blob.digest),
+                on_progress: &|done| {
+                    (self.context.on_event)(Event::Progress {
+                        item: self.number,
+                        blob,
+                        done,
+                    });
+                },
+            })
+            .await?;
+        if how == Uploaded::Sent {
+            self.sent.fetch_add(blob.size, Ordering::Relaxed);
+        }
+        report(how);
+        *there = true;
         self.context.cache.put(&known, path.as_bytes());
         Ok(())
+    }
+}
+
+fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
+    Error::Registry {
+        message: format!("{tag} names another artifact already, {there}; this one is {digest}"),
+        hint: Some("raise the version, choose another --tag, or move the tag with --force".into()),
     }
 }
 
@@ -412,8 +459,23 @@ fn moved(repository: &Repository, tag: &str, now: Option<&Digest>, digest: &Dige
 ///
 /// # Errors
 ///
-/// [`Error::Io`], or [`Error::Usage`] where the first layout is damaged.
-pub fn copy_to_layout(item: &Item, to: &Layout) -> Result<(), Error> {
+/// [`Error::Io`], [`Error::Usage`] where the first layout is damaged, or
+/// [`Error::Registry`] for a tag that must not be moved.
+pub fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<(), Error> {
+    let digest = &item.bundle.manifest.digest;
+    for there in to.index()?.manifests {
+        let fixed = item
+            .tags
+            .iter()
+            .find(|tag| !tag.moving && tag_of(&there) == Some(tag.name.as_str()));
+        if let Some(tag) = fixed
+            && there.digest != *digest
+            && !rules.force
+        {
+            let name = format!("oci:{}:{}", to.folder().display(), tag.name);
+            return Err(taken(&name, &there.digest, digest));
+        }
+    }
     copy_bundle(&item.layout, &item.bundle, to)?;
     if item.tags.is_empty() {
         to.tag(&item.bundle.manifest, None)?;

@@ -164,6 +164,8 @@ pub enum TagState {
     Set,
     /// It named the artifact before.
     Unchanged,
+    /// It names another artifact, and was left to it: `--skip-existing`.
+    Skipped,
     /// It would be set: `--dry-run`.
     Planned,
 }

@@ -123,6 +123,7 @@ impl Printer {
             let state = match tag.state {
                 TagState::Set => "set",
                 TagState::Unchanged => "named it before",
+                TagState::Skipped => "names another artifact, and was left to it",
                 TagState::Planned => "would be set",
             };
             row("tag", &format!("{} ({state})", tag.name));

@@ -44,9 +44,9 @@ impl<'a> Progress<'a> {
             Event::Blob { item, blob, how } => {
                 self.end_bar(item, &blob.digest);
                 let what = match how {
-                    None => "is there already",
-                    Some(Uploaded::Mounted) => "comes from another repository",
-                    Some(Uploaded::Sent) => "is sent",
+                    Uploaded::Present => "is there already",
+                    Uploaded::Mounted => "comes from another repository",
+                    Uploaded::Sent => "is sent",
                 };
                 self.line(&format!(
                     "{}: {} ({}) {what}",

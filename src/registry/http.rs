@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -61,8 +61,10 @@ impl Default for Options {
 
 /// The client, shared by all that is done in a run.
 pub struct Client {
-    proxied: reqwest::Client,
-    direct: reqwest::Client,
+    // Each reads all the certificates of the system: made when it is needed.
+    proxied: OnceLock<reqwest::Client>,
+    direct: OnceLock<reqwest::Client>,
+    certificates: Vec<Certificate>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     on_retry: Box<OnRetry>,
     /// How it speaks.
@@ -81,22 +83,10 @@ impl Client {
         for file in &options.ca_files {
             certificates.extend(read_certificates(file)?);
         }
-        let build = |proxy: bool| {
-            let mut builder = reqwest::Client::builder()
-                .user_agent(concat!("cargo-edgepack/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
-                .tls_certs_merge(certificates.iter().cloned());
-            if !proxy {
-                builder = builder.no_proxy();
-            }
-            builder
-                .build()
-                .map_err(|e| Error::Internal(format!("failed to set up HTTP: {e}")))
-        };
         Ok(Client {
-            proxied: build(true)?,
-            direct: build(false)?,
+            proxied: OnceLock::new(),
+            direct: OnceLock::new(),
+            certificates,
             hosts: Mutex::default(),
             on_retry,
             options,
@@ -120,13 +110,25 @@ impl Client {
 
     /// As Go's clients do, this machine's registries are not asked for by a proxy,
     /// unless the proxy runs here too.
-    fn http(&self, url: &Url) -> &reqwest::Client {
+    fn http(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
         let here = url.host_str().is_some_and(is_loopback);
-        if here && !local_proxy() {
-            &self.direct
-        } else {
-            &self.proxied
+        let direct = here && !local_proxy();
+        let slot = if direct { &self.direct } else { &self.proxied };
+        if let Some(client) = slot.get() {
+            return Ok(client);
         }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("cargo-edgepack/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(self.options.timeout))
+            .tls_certs_merge(self.certificates.iter().cloned());
+        if direct {
+            builder = builder.no_proxy();
+        }
+        let client = builder
+            .build()
+            .map_err(|e| Failure::transport("setting up HTTP", &e))?;
+        Ok(slot.get_or_init(|| client))
     }
 
     /// Sends once, without credentials of its own and without following anything.
@@ -136,7 +138,7 @@ impl Client {
     /// [`Failure`].
     pub async fn execute(&self, request: reqwest::Request) -> Result<Response, Failure> {
         let what = describe(request.method(), request.url());
-        let sent = self.http(request.url()).execute(request);
+        let sent = self.http(request.url())?.execute(request);
         match tokio::time::timeout(self.options.timeout, sent).await {
             Ok(reply) => reply.map_err(|e| Failure::transport(what, &e)),
             Err(_) => Err(Failure::broken(what, "no reply in time")),
@@ -155,8 +157,9 @@ impl Client {
         stalled: impl Future<Output = ()>,
     ) -> Result<Response, Failure> {
         let what = describe(request.method(), request.url());
+        let client = self.http(request.url())?;
         tokio::select! {
-            reply = self.http(request.url()).execute(request) => reply.map_err(|e| Failure::transport(what, &e)),
+            reply = client.execute(request) => reply.map_err(|e| Failure::transport(what, &e)),
             () = stalled => Err(Failure::broken(what, "nothing moves any more")),
         }
     }

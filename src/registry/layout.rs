@@ -10,6 +10,7 @@
     reason = "this module is the layout on disk"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ const INDEX_FILE: &str = "index.json";
 const LOCK_FILE: &str = ".lock";
 /// A manifest that is larger is none.
 const MAX_MANIFEST: u64 = 4 << 20;
+
+/// Manifests by the digest of the one that they are about.
+pub type Subjects = BTreeMap<Digest, Vec<Descriptor>>;
 
 /// `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@DIGEST`.
 #[derive(Clone, Debug)]
@@ -263,25 +267,26 @@ impl Layout {
         }
     }
 
-    /// The manifests of the layout whose subject is `subject`.
+    /// Which manifests of the layout are about which others.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] where the layout is damaged.
-    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let mut found: Vec<Descriptor> = Vec::new();
+    pub fn subjects(&self) -> Result<Subjects, Error> {
+        let mut subjects = Subjects::new();
         for entry in self.index()?.manifests {
             let bytes = self.read(&entry)?;
             let about = serde_json::from_slice::<Manifest>(&bytes)
                 .ok()
                 .and_then(|m| m.subject);
-            if about.is_some_and(|s| s.digest == *subject)
-                && !found.iter().any(|f| f.digest == entry.digest)
-            {
-                found.push(entry);
+            if let Some(subject) = about {
+                let referrers = subjects.entry(subject.digest).or_default();
+                if !referrers.iter().any(|r| r.digest == entry.digest) {
+                    referrers.push(entry);
+                }
             }
         }
-        Ok(found)
+        Ok(subjects)
     }
 
     /// Copies a blob from another layout, checking it on the way.

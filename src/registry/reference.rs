@@ -148,7 +148,12 @@ impl Reference {
             _ => path,
         };
         if !is_path(&path) {
-            return Err(malformed("its path is none"));
+            return Err(wrong(
+                format!("`{text}`: registries do not take the path `{path}`"),
+                Some(
+                    "a path has parts of letters and digits with `.`, `_`, `__` or `-` between them, separated by `/`",
+                ),
+            ));
         }
         let (tag, digest) = match version.split_once('@') {
             Some((tag, digest)) => (tag, Some(digest)),
@@ -157,7 +162,7 @@ impl Reference {
         let tag = match tag.strip_prefix(':') {
             Some(tag) if is_tag(tag) => Some(tag.to_owned()),
             None if tag.is_empty() => None,
-            _ => return Err(malformed("its tag is none")),
+            _ => return Err(malformed("what stands behind the path is no tag")),
         };
         let digest = digest.map(str::parse).transpose().map_err(|e: String| {
             wrong(e, Some("digests are sha256: and 64 lower-case hex digits"))

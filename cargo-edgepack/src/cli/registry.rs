@@ -47,7 +47,7 @@ pub struct Publishing {
     /// Write into this OCI image layout in place of a registry.
     #[arg(long, value_name = "DIR")]
     pub oci_layout: Option<PathBuf>,
-    /// Leave an artifact alone that is there under its first tag, other tags as well.
+    /// Where the version is there already, leave tags such as `latest` to what they name.
     #[arg(long)]
     pub skip_existing: bool,
     /// Move tags that name another artifact.

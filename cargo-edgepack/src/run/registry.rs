@@ -1,5 +1,7 @@
 //! Glue for the commands that speak to registries.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use edgepack::pull::{self, Source};
 use edgepack::registry::credentials::{self, Credential, Secret};
 use edgepack::registry::failure::Failure;
 use edgepack::registry::http::{Client, Options, block_on};
-use edgepack::registry::layout::{Layout, LayoutReference, tag_of};
+use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::package;
 use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference, Repository};
 use edgepack::registry::remote;
@@ -100,9 +102,14 @@ impl App {
         let triples = candidates.iter().zip(&placed);
         refuse_collisions(triples.map(|(c, p)| (c.name.as_str(), p, &c.manifest.digest)))?;
 
+        let mut subjects = BTreeMap::<&Path, Subjects>::new();
         let mut items = Vec::new();
         for (candidate, place) in candidates.iter().zip(&placed) {
-            items.push(item(candidate, place, to_layout)?);
+            let known = match subjects.entry(candidate.layout.folder()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
+            };
+            items.push(item(candidate, place, known, to_layout)?);
         }
         let plain: Vec<String> = candidates
             .iter()
@@ -239,13 +246,17 @@ impl App {
                 })
                 .collect());
         }
+        let rules = Rules {
+            force: flags.publishing.force,
+            skip_existing: flags.publishing.skip_existing,
+        };
         if let Some(layout) = &flags.publishing.oci_layout {
             let layout = Layout::at(layout.clone());
             return Ok(items
                 .iter()
                 .map(|item| {
                     self.cancel.check()?;
-                    publish::copy_to_layout(item, &layout)?;
+                    publish::copy_to_layout(item, &layout, rules)?;
                     Ok(Published {
                         tags: item
                             .tags
@@ -268,10 +279,6 @@ impl App {
             &self.printer,
             items.iter().map(|i| i.name.clone()).collect(),
         );
-        let rules = Rules {
-            force: flags.publishing.force,
-            skip_existing: flags.publishing.skip_existing,
-        };
         let on_event = |event: publish::Event<'_>| progress.published(event);
         let context = publish::Context {
             client: &client,
@@ -537,7 +544,12 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
         .collect())
 }
 
-fn item(candidate: &Candidate, place: &Place, to_layout: Option<&Path>) -> Result<Item, Error> {
+fn item(
+    candidate: &Candidate,
+    place: &Place,
+    subjects: &Subjects,
+    to_layout: Option<&Path>,
+) -> Result<Item, Error> {
     let repository = match (&place.repository, to_layout) {
         (Some(repository), _) => repository.clone(),
         (None, Some(_)) => Repository::parse(&format!(
@@ -548,7 +560,7 @@ fn item(candidate: &Candidate, place: &Place, to_layout: Option<&Path>) -> Resul
     };
     Ok(Item {
         name: candidate.name.clone(),
-        bundle: Bundle::read(&candidate.layout, &candidate.manifest)?,
+        bundle: Bundle::read(&candidate.layout, subjects, &candidate.manifest)?,
         layout: candidate.layout.clone(),
         repository,
         tags: place.tags.clone(),

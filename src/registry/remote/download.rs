@@ -11,6 +11,8 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::Digest as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::Remote;
 use crate::error::Error;
@@ -18,33 +20,68 @@ use crate::oci::{Descriptor, Digest};
 use crate::registry::failure::{Failure, describe};
 use crate::registry::session::Request;
 
+/// Parts that may wait for the disk: some megabytes at most.
+const QUEUE: usize = 16;
+
 /// Why a download ended early.
 enum Trouble {
     Network(Failure),
-    Disk(std::io::Error),
+    Disk,
 }
 
-/// A file that grows, and the hash of what is in it.
-struct Sink<'a> {
-    file: &'a mut File,
-    hash: sha2::Sha256,
+enum Order {
+    Take(Bytes),
+    Restart,
+}
+
+/// A file that grows, and the hash of what is in it: both on a thread of their own,
+/// so that the network does not wait for them.
+struct Sink {
+    orders: mpsc::Sender<Order>,
+    worker: JoinHandle<std::io::Result<sha2::Sha256>>,
+    /// Bytes that were handed over since the file was empty.
     length: u64,
 }
 
-impl Sink<'_> {
-    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
+impl Sink {
+    fn new(mut file: File) -> Self {
+        let (orders, mut received) = mpsc::channel(QUEUE);
+        let worker = tokio::task::spawn_blocking(move || {
+            let mut hash = sha2::Sha256::new();
+            while let Some(order) = received.blocking_recv() {
+                match order {
+                    Order::Take(bytes) => {
+                        hash.update(&bytes);
+                        file.write_all(&bytes)?;
+                    }
+                    Order::Restart => {
+                        hash = sha2::Sha256::new();
+                        file.set_len(0)?;
+                        file.rewind()?;
+                    }
+                }
+            }
+            Ok(hash)
+        });
+        Sink {
+            orders,
+            worker,
+            length: 0,
+        }
     }
 
-    fn restart(&mut self) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.hash = sha2::Sha256::new();
-        self.length = 0;
-        Ok(())
+    async fn order(&mut self, order: Order) -> Result<(), Trouble> {
+        self.length = match &order {
+            Order::Take(bytes) => self.length + bytes.len() as u64,
+            Order::Restart => 0,
+        };
+        self.orders.send(order).await.map_err(|_| Trouble::Disk)
+    }
+
+    /// The hash of all that was taken, once it is in the file.
+    async fn finish(self) -> std::io::Result<sha2::Sha256> {
+        drop(self.orders);
+        self.worker.await.map_err(std::io::Error::other)?
     }
 }
 
@@ -62,16 +99,13 @@ impl Remote {
         path: &Path,
         on_progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Error> {
-        let mut sink = Sink {
-            file,
-            hash: sha2::Sha256::new(),
-            length: 0,
-        };
+        let disk = || Error::io("write", path);
+        let mut sink = Sink::new(file.try_clone().map_err(disk())?);
         let (mut attempt, mut best) = (0, 0);
         loop {
             match self.pull_once(blob, &mut sink, on_progress).await {
-                Ok(()) => break,
-                Err(Trouble::Disk(e)) => return Err(Error::io("write", path)(e)),
+                // Why the disk failed is found out below.
+                Ok(()) | Err(Trouble::Disk) => break,
                 Err(Trouble::Network(failure)) => {
                     if sink.length > best {
                         (best, attempt) = (sink.length, 0);
@@ -81,7 +115,7 @@ impl Remote {
                 }
             }
         }
-        let found = Digest::from_hash(sink.hash);
+        let found = Digest::from_hash(sink.finish().await.map_err(disk())?);
         if found == blob.digest {
             return Ok(());
         }
@@ -91,7 +125,7 @@ impl Remote {
     async fn pull_once(
         &self,
         blob: &Descriptor,
-        sink: &mut Sink<'_>,
+        sink: &mut Sink,
         on_progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Trouble> {
         let mut request = Request::new(Method::GET, self.path(&format!("blobs/{}", blob.digest)));
@@ -106,7 +140,7 @@ impl Remote {
         let continues =
             reply.status() == StatusCode::PARTIAL_CONTENT && starts_at(&reply) == Some(sink.length);
         if sink.length > 0 && !continues {
-            sink.restart().map_err(Trouble::Disk)?;
+            sink.order(Order::Restart).await?;
             if reply.status() == StatusCode::PARTIAL_CONTENT {
                 return Err(Trouble::Network(Failure::broken(
                     what,
@@ -144,7 +178,7 @@ impl Remote {
             if sink.length + chunk.len() as u64 > blob.size {
                 return Err(wrong_size(sink.length + chunk.len() as u64));
             }
-            sink.take(&chunk).map_err(Trouble::Disk)?;
+            sink.order(Order::Take(chunk)).await?;
             on_progress(sink.length);
         }
         if sink.length < blob.size {

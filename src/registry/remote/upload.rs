@@ -38,6 +38,8 @@ const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 /// Whether bytes had to go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uploaded {
+    /// The repository had it.
+    Present,
     /// They did.
     Sent,
     /// The registry took them from another of its repositories.
@@ -121,24 +123,36 @@ impl From<Failure> for Trouble {
 }
 
 impl Remote {
-    /// Uploads a blob that the registry does not have yet.
+    /// Sees to it that the registry has a blob.
     ///
     /// # Errors
     ///
     /// [`Failure`]; nothing then refers to what was uploaded.
     pub async fn push_blob(&self, upload: &Upload<'_>) -> Result<Uploaded, Failure> {
         let mut place = None;
-        if let Some(from) = upload.mount_from {
-            match self.mount(upload.blob, from).await {
-                Mount::Done => return Ok(Uploaded::Mounted),
-                Mount::Upload(begun) => place = Some(begun),
-                Mount::Refused => {}
+        if let Some(location) = upload.bookmark.load() {
+            if self.has_blob(upload.blob).await? {
+                upload.bookmark.clear();
+                return Ok(Uploaded::Present);
             }
-        } else if let Some(location) = upload.bookmark.load() {
             place = self
                 .ask(&location)
                 .await
                 .filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
+        } else {
+            // To mount a blob from the very repository that it is for asks whether it is
+            // there, and begins an upload if it is not: one request in place of two.
+            let own = self.repository.path();
+            let from = upload.mount_from.unwrap_or(own);
+            match self.mount(upload.blob, from).await {
+                Mount::Done if from == own => return Ok(Uploaded::Present),
+                Mount::Done => return Ok(Uploaded::Mounted),
+                Mount::Upload(begun) => place = Some(begun),
+                Mount::Refused if self.has_blob(upload.blob).await? => {
+                    return Ok(Uploaded::Present);
+                }
+                Mount::Refused => {}
+            }
         }
         let result = self.push_with_retries(upload, place).await;
         if result.is_ok() {
@@ -384,7 +398,13 @@ impl Remote {
     async fn mount(&self, blob: &Descriptor, from: &str) -> Mount {
         let path = self.path(&format!("blobs/uploads/?mount={}&from={from}", blob.digest));
         let request = Request::new(Method::POST, path).with(CONTENT_LENGTH, "0");
-        let session = self.session.with_scope(format!("repository:{from}:pull"));
+        let other;
+        let session = if from == self.repository.path() {
+            &self.session
+        } else {
+            other = self.session.with_scope(format!("repository:{from}:pull"));
+            &other
+        };
         match session.send_once(&request, |s| s.is_success()).await {
             Ok(reply) if reply.status() == StatusCode::CREATED => Mount::Done,
             Ok(reply) => place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload),
