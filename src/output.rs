@@ -251,7 +251,17 @@ fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     builder.prefix(".edgepack-").suffix(".tmp");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    builder.tempfile_in(folder)
+    // Without the name that nobody has heard of.
+    builder.tempfile_in(folder).map_err(|e| {
+        let code = e.get_ref().and_then(|inner| {
+            inner
+                .source()?
+                .downcast_ref::<std::io::Error>()?
+                .raw_os_error()
+        });
+        code.or(e.raw_os_error())
+            .map_or_else(|| e.kind().into(), std::io::Error::from_raw_os_error)
+    })
 }
 
 /// Removes what an earlier run wrote and this one is about to contradict. A file

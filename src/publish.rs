@@ -56,7 +56,7 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where the layout is damaged.
+    /// [`Error::Registry`] where the layout is damaged.
     pub fn read(
         layout: &Layout,
         subjects: &Subjects,
@@ -227,6 +227,7 @@ pub async fn publish_all(items: &[Item], context: &Context<'_>) -> Vec<Result<Pu
                     item,
                     number,
                     context,
+                    shared,
                     sent: AtomicU64::new(0),
                 }
                 .run()
@@ -258,13 +259,15 @@ struct Push<'a> {
     sent: AtomicU64,
 }
 
+/// Held while a blob goes up; true in it says that it is there.
+type Slot = Arc<tokio::sync::Mutex<bool>>;
+
 /// Blobs that several artifacts of a run have in common: each goes up once.
 #[derive(Default)]
-struct Shared(Mutex<HashMap<(Repository, Digest), Arc<tokio::sync::Mutex<bool>>>>);
+struct Shared(Mutex<HashMap<(Repository, Digest), Slot>>);
 
 impl Shared {
-    /// To be held while a blob goes up; true in it says that it is there.
-    fn slot(&self, repository: &Repository, blob: &Digest) -> Arc<tokio::sync::Mutex<bool>> {
+    fn slot(&self, repository: &Repository, blob: &Digest) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry((repository.clone(), blob.clone())).or_default())
     }
@@ -459,8 +462,8 @@ fn moved(repository: &Repository, tag: &str, now: Option<&Digest>, digest: &Dige
 ///
 /// # Errors
 ///
-/// [`Error::Io`], [`Error::Usage`] where the first layout is damaged, or
-/// [`Error::Registry`] for a tag that must not be moved.
+/// [`Error::Io`], or [`Error::Registry`] where the first layout is damaged and for a tag
+/// that must not be moved.
 pub fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<(), Error> {
     let digest = &item.bundle.manifest.digest;
     for there in to.index()?.manifests {

@@ -83,7 +83,10 @@ impl Source {
                 let version = digest.map_or(version.as_str(), |d| d.digest.as_str());
                 let fetched = remote.manifest(version).await?.ok_or_else(|| Error::Registry {
                     message: format!("{} has no `{version}`", remote.repository()),
-                    hint: Some("check the tag; the registry may also hide what you have no right to see: cargo edgepack login HOST --username NAME --password-stdin".into()),
+                    hint: Some(format!(
+                                "check the tag; the registry may also hide what you have no right to see: cargo edgepack login {} --username NAME --password-stdin",
+                                remote.repository().host()
+                            )),
                 })?;
                 Ok((fetched.descriptor, fetched.bytes.to_vec()))
             }
@@ -151,7 +154,7 @@ pub struct Pulled {
 ///
 /// # Errors
 ///
-/// [`Error::Registry`], or [`Error::Usage`] where a layout does not have it.
+/// [`Error::Registry`].
 pub async fn resolve(source: &Source) -> Result<Resolved, Error> {
     let (mut descriptor, mut bytes) = source.manifest(None).await?;
     let mut reference = source.name(&descriptor.digest);
@@ -266,7 +269,7 @@ pub async fn fetch(
         .map_err(Error::io("read", path))?;
     let kind = kind_of(&head).map_err(|reason| Error::Registry {
         message: format!("{}: its module is no Wasm: {reason}", resolved.reference),
-        hint: reason.hint(),
+        hint: None,
     })?;
     let size = file.metadata().map_err(Error::io("read", path))?.len();
     Ok(Pulled { kind, size, digest })

@@ -41,6 +41,8 @@ pub struct Failure {
     pub codes: Vec<String>,
     /// Whether trying again may help.
     pub retry: Retry,
+    /// Whether there was no connection at all.
+    pub unconnected: bool,
     /// What to do, where this is known on the spot.
     pub hint: Option<String>,
 }
@@ -67,6 +69,7 @@ impl Failure {
             message: message.into(),
             codes: Vec::new(),
             retry: Retry::Never,
+            unconnected: false,
             hint: None,
         }
     }
@@ -88,6 +91,7 @@ impl Failure {
         let refused = certificate || error.is_builder();
         Failure {
             retry: if refused { Retry::Never } else { Retry::Soon },
+            unconnected: error.is_connect(),
             hint: if certificate {
                 Some("where the registry has a certificate of your own authority, name it with --ca-file".into())
             } else if text.contains("Connection refused") {
@@ -130,6 +134,7 @@ impl Failure {
             message,
             codes,
             retry,
+            unconnected: false,
             hint: None,
         }
     }

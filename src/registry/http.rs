@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub const MAX_REPLY: usize = 4 << 20;
 /// An error's text.
 const MAX_ERROR: usize = 64 << 10;
 const MAX_BACKOFF: Duration = Duration::from_secs(20);
+/// How often a registry is tried again that has never answered.
+const MAX_FIRST_TRIES: u32 = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How to speak to registries.
@@ -67,6 +70,7 @@ pub struct Client {
     certificates: Vec<Certificate>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     on_retry: Box<OnRetry>,
+    reached: AtomicBool,
     /// How it speaks.
     pub options: Options,
 }
@@ -89,6 +93,7 @@ impl Client {
             certificates,
             hosts: Mutex::default(),
             on_retry,
+            reached: AtomicBool::new(false),
             options,
         })
     }
@@ -140,7 +145,11 @@ impl Client {
         let what = describe(request.method(), request.url());
         let sent = self.http(request.url())?.execute(request);
         match tokio::time::timeout(self.options.timeout, sent).await {
-            Ok(reply) => reply.map_err(|e| Failure::transport(what, &e)),
+            Ok(reply) => {
+                let reply = reply.map_err(|e| Failure::transport(what, &e))?;
+                self.reached.store(true, Ordering::Relaxed);
+                Ok(reply)
+            }
             Err(_) => Err(Failure::broken(what, "no reply in time")),
         }
     }
@@ -170,7 +179,10 @@ impl Client {
     ///
     /// The failure.
     pub async fn back_off(&self, failure: Failure, attempt: u32) -> Result<(), Failure> {
-        if attempt >= self.options.retries {
+        // Where nothing has answered yet, it is more likely a typo than a restart.
+        let typo = failure.unconnected && !self.reached.load(Ordering::Relaxed);
+        let tries = if typo { MAX_FIRST_TRIES } else { u32::MAX };
+        if attempt >= self.options.retries.min(tries) {
             return Err(failure);
         }
         let wait = match failure.retry {

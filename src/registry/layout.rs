@@ -168,7 +168,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] that lists what there is.
+    /// [`Error::Registry`] that lists what there is.
     pub fn resolve(&self, version: Option<&str>) -> Result<Descriptor, Error> {
         let index = self.index()?;
         let matches = |m: &&Descriptor| match version {
@@ -185,7 +185,7 @@ impl Layout {
         }
         let tags: Vec<_> = index.manifests.iter().filter_map(tag_of).take(20).collect();
         let folder = self.folder.display();
-        Err(Error::Usage {
+        Err(Error::Registry {
             message: match version {
                 Some(version) => format!("the layout `{folder}` has no `{version}`"),
                 None if found.is_empty() => format!("the layout `{folder}` is empty"),
@@ -200,7 +200,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where the layout is damaged.
+    /// [`Error::Registry`] where the layout is damaged.
     pub fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, Error> {
         let path = self.require(blob)?;
         if blob.size > MAX_MANIFEST {
@@ -220,7 +220,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where the layout is damaged.
+    /// [`Error::Registry`] where the layout is damaged.
     pub fn require(&self, blob: &Descriptor) -> Result<PathBuf, Error> {
         let path = self.blob_path(&blob.digest);
         match fs::metadata(&path) {
@@ -240,7 +240,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Usage`] where the layout is damaged.
+    /// [`Error::Io`], or [`Error::Registry`] where the layout is damaged.
     pub fn write_blob(
         &self,
         blob: &Descriptor,
@@ -271,7 +271,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where the layout is damaged.
+    /// [`Error::Registry`] where the layout is damaged.
     pub fn subjects(&self) -> Result<Subjects, Error> {
         let mut subjects = Subjects::new();
         for entry in self.index()?.manifests {
@@ -293,7 +293,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Usage`] where the other layout is damaged.
+    /// [`Error::Io`], or [`Error::Registry`] where the other layout is damaged.
     pub fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<(), Error> {
         let source = from.require(blob)?;
         let target = self.blob_path(&blob.digest);
@@ -355,7 +355,7 @@ impl Layout {
 }
 
 fn damaged(path: &Path, why: &str) -> Error {
-    Error::Usage {
+    Error::Registry {
         message: format!("the layout is damaged: `{}`: {why}", path.display()),
         hint: Some("build it again, or fetch it again".into()),
     }

@@ -244,6 +244,10 @@ impl Session {
         if reply.status() == StatusCode::UNAUTHORIZED {
             self.answer(&request.method, &reply).await?;
             reply = self.follow(request).await?;
+            if reply.status() == StatusCode::UNAUTHORIZED && !accept(StatusCode::UNAUTHORIZED) {
+                let what = describe(&request.method, reply.url());
+                return Err(self.unauthorized(what, self.credential.is_some()));
+            }
         }
         if accept(reply.status()) {
             return Ok(reply);

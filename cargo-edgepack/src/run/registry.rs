@@ -347,7 +347,13 @@ impl App {
         };
         let progress = Progress::new(&self.printer, vec![target.display().to_string()]);
         let on_progress = |blob: &edgepack::oci::Descriptor, done: u64| progress.pulled(blob, done);
-        let (resolved, pulled, pending) = block_on(&self.cancel, async {
+        // A folder that is not there is found out before anything is fetched.
+        let mut pending = if to_stdout {
+            Pending::nowhere()?
+        } else {
+            Pending::new(&target)?
+        };
+        let (resolved, pulled) = block_on(&self.cancel, async {
             let source = match (&flags.package, &flags.reference) {
                 (Some(package), _) => {
                     Source::remote(&wkg.locate(package, &client).await?, &client)?
@@ -356,14 +362,9 @@ impl App {
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
             let resolved = pull::resolve(&source).await?;
-            let mut pending = if to_stdout {
-                Pending::nowhere()?
-            } else {
-                Pending::new(&target)?
-            };
             let pulled =
                 pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
-            Ok((resolved, pulled, pending))
+            Ok((resolved, pulled))
         })?;
         progress.end();
         self.cancel.check()?;
