@@ -59,7 +59,7 @@ pub enum Command {
     ///
     /// FILE appears once every digest was checked, and not before.
     Pull(Pull),
-    /// Store credentials for a registry, where docker keeps them.
+    /// Store credentials for a registry, where docker or podman keeps them.
     Login(Login),
     /// Forget the credentials for a registry.
     Logout(Logout),

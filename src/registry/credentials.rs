@@ -3,8 +3,7 @@
 //! Files are looked at in this order: `REGISTRY_AUTH_FILE`; docker's config
 //! (`DOCKER_CONFIG`, else `~/.docker`); podman's, below `XDG_RUNTIME_DIR` and below
 //! `~/.config`. Podman's files may name a path of a registry: the longest one that
-//! holds the repository comes first. The crate `docker_credential` decodes entries
-//! and asks helpers.
+//! holds the repository comes first.
 //!
 //! Formats: <https://docs.docker.com/reference/cli/docker/login/> and
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
@@ -16,14 +15,15 @@
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine;
-use docker_credential::{CredentialRetrievalError, DockerCredential};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::registry::reference::Repository;
+
+mod helper;
 
 /// What docker calls its hub in auth files.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -69,6 +69,16 @@ pub enum Credential {
     IdentityToken(Secret),
 }
 
+/// An entry of `auths`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
 /// The credential for a repository; none where no file knows one.
 ///
 /// # Errors
@@ -87,72 +97,82 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
     let Some(config) = read_config(file)? else {
         return Ok(None);
     };
-    let text = Value::Object(config.clone()).to_string();
-    for server in servers(&config, repository) {
-        match docker_credential::get_credential_from_reader(text.as_bytes(), &server) {
-            Ok(DockerCredential::UsernamePassword(username, password)) => {
-                if username.is_empty() && password.is_empty() {
-                    continue;
-                }
-                return Ok(Some(Credential::Password {
-                    username,
-                    password: Secret::new(password),
-                }));
-            }
-            Ok(DockerCredential::IdentityToken(token)) if !token.is_empty() => {
-                return Ok(Some(Credential::IdentityToken(Secret::new(token))));
-            }
-            Ok(DockerCredential::IdentityToken(_))
-            | Err(CredentialRetrievalError::NoCredentialConfigured) => {}
-            // Every helper says "not found" by failing with these words on stdout. What
-            // else it prints there may be a secret.
-            Err(CredentialRetrievalError::HelperFailure { stdout, .. })
-                if stdout.to_ascii_lowercase().contains("not found") => {}
-            Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
-                return Err(failed(file, &format!("`{helper}` failed for {server}")));
-            }
-            Err(CredentialRetrievalError::HelperCommunicationError) => {
-                let helper = helper_of(&config, &server).unwrap_or_default();
-                return Err(Error::Registry {
-                    message: format!(
-                        "failed to start `docker-credential-{helper}`, which `{}` names for {server}",
-                        file.display()
-                    ),
-                    hint: Some(
-                        "install it, or take it out of that file: credsStore, credHelpers".into(),
-                    ),
-                });
-            }
-            Err(CredentialRetrievalError::MalformedHelperResponse) => {
-                return Err(failed(
-                    file,
-                    "the credential helper's answer makes no sense",
-                ));
-            }
-            Err(_) => {
-                return Err(failed(
-                    file,
-                    &format!("the entry for {server} makes no sense"),
-                ));
-            }
+    let entries = match config.get(AUTHS) {
+        None | Some(Value::Null) => &Map::new(),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err(failed(file, "`auths` is no table")),
+    };
+    // Entries for a path of the registry come first, the longest before all.
+    let mut scope = repository.to_string();
+    while scope.contains('/') {
+        if let Some(found) = entries
+            .get(&scope)
+            .map(|e| decode(e, file, &scope))
+            .transpose()?
+            .flatten()
+        {
+            return Ok(Some(found));
         }
+        scope.truncate(scope.rfind('/').unwrap_or(0));
     }
-    Ok(None)
+    let host = repository.host();
+    let key = key_of(host);
+    if let Some(helper) =
+        named_in(&config, "credHelpers", &key).or_else(|| named_in(&config, "credHelpers", host))
+    {
+        return helper::get(&helper, &key);
+    }
+    let entry = entries.get(&key).or_else(|| {
+        let mut all = entries.iter();
+        all.find(|(name, _)| is_for(name, host))
+            .map(|(_, entry)| entry)
+    });
+    if let Some(found) = entry.map(|e| decode(e, file, host)).transpose()?.flatten() {
+        return Ok(Some(found));
+    }
+    match store_of(&config) {
+        Some(store) => helper::get(&store, &key),
+        None => Ok(None),
+    }
 }
 
-/// The keys under which an entry for the repository may stand, best first.
-fn servers(config: &Map<String, Value>, repository: &Repository) -> Vec<String> {
-    let known = |key: &str| config.get(AUTHS).and_then(|a| a.get(key)).is_some();
-    let mut servers = Vec::new();
-    let mut scope = format!("{repository}");
-    while let Some((parent, _)) = scope.rsplit_once('/') {
-        if known(&scope) {
-            servers.push(scope.clone());
-        }
-        scope = parent.to_owned();
+/// An entry of `auths`; none where it is empty, as beside a helper.
+fn decode(entry: &Value, file: &Path, name: &str) -> Result<Option<Credential>, Error> {
+    let senseless = || failed(file, &format!("the entry for {name} makes no sense"));
+    let entry: Entry = serde_json::from_value(entry.clone()).map_err(|_| senseless())?;
+    if let Some(token) = entry.identitytoken.filter(|t| !t.is_empty()) {
+        return Ok(Some(Credential::IdentityToken(Secret::new(token))));
     }
-    servers.push(key_of(repository.host()));
-    servers
+    if let Some(auth) = entry.auth.filter(|a| !a.is_empty()) {
+        let unpadded = auth.trim().trim_end_matches('=');
+        let pair = base64::engine::general_purpose::STANDARD_NO_PAD
+            .decode(unpadded)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(senseless)?;
+        let (username, password) = pair.split_once(':').ok_or_else(senseless)?;
+        return Ok(Some(Credential::Password {
+            username: username.to_owned(),
+            password: Secret::new(password.trim_end_matches('\0').to_owned()),
+        }));
+    }
+    Ok(entry
+        .username
+        .zip(entry.password)
+        .map(|(username, password)| Credential::Password {
+            username,
+            password: Secret::new(password),
+        }))
+}
+
+/// Whether a key of `auths`, which may be an address, is for this registry.
+fn is_for(key: &str, host: &str) -> bool {
+    let bare = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or(key);
+    key_of(bare) == key_of(host)
 }
 
 fn key_of(host: &str) -> String {
@@ -168,9 +188,7 @@ fn failed(file: &Path, message: &str) -> Error {
             "failed to read credentials from `{}`: {message}",
             file.display()
         ),
-        hint: Some(
-            "log in again: cargo edgepack login HOST --username NAME --password-stdin".into(),
-        ),
+        hint: Some("mend the file, or remove it and log in again".into()),
     }
 }
 
@@ -226,22 +244,28 @@ fn read_config(file: &Path) -> Result<Option<Map<String, Value>>, Error> {
     }
 }
 
-/// Stores a name and a password for a registry where docker would, and says where.
+/// Stores a name and a password for a registry in the first auth file, or with its
+/// helper, and says where.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] or [`Error::Registry`]; the file is then what it was.
 pub fn store(host: &str, username: &str, password: &Secret) -> Result<String, Error> {
-    let file = own_file()?;
+    let Some(file) = auth_files().into_iter().next() else {
+        return Err(Error::Usage {
+            message: "there is no home folder to keep credentials in".into(),
+            hint: Some("set DOCKER_CONFIG to a folder".into()),
+        });
+    };
     let mut config = read_config(&file)?.unwrap_or_default();
     let key = key_of(host);
-    if let Some(helper) = helper_of(&config, &key) {
+    if let Some(helper) = named_in(&config, "credHelpers", &key).or_else(|| store_of(&config)) {
         let entry = json!({"ServerURL": key, "Username": username, "Secret": password.reveal()});
-        run_helper(&helper, "store", &entry.to_string())?;
+        helper::tell(&helper, "store", &entry.to_string())?;
         return Ok(format!("docker-credential-{helper}"));
     }
-    let auth = base64::engine::general_purpose::STANDARD
-        .encode(format!("{username}:{}", password.reveal()));
+    let pair = format!("{username}:{}", password.reveal());
+    let auth = base64::engine::general_purpose::STANDARD.encode(pair);
     let mut entries = take_entries(&mut config);
     entries.insert(key, json!({ "auth": auth }));
     config.insert(AUTHS.to_owned(), entries.into());
@@ -249,37 +273,35 @@ pub fn store(host: &str, username: &str, password: &Secret) -> Result<String, Er
     Ok(file.display().to_string())
 }
 
-/// Forgets the credentials of a registry; says whether there were any.
+/// Forgets the credentials of a registry, wherever [`find`] would find them; says
+/// where that was.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] or [`Error::Registry`].
-pub fn forget(host: &str) -> Result<bool, Error> {
-    let file = own_file()?;
-    let Some(mut config) = read_config(&file)? else {
-        return Ok(false);
-    };
+pub fn forget(host: &str) -> Result<Vec<String>, Error> {
     let key = key_of(host);
-    if let Some(helper) = helper_of(&config, &key) {
-        run_helper(&helper, "erase", &key)?;
-        return Ok(true);
+    let mut places = Vec::new();
+    for file in auth_files() {
+        let Some(mut config) = read_config(&file)? else {
+            continue;
+        };
+        if let Some(helper) = named_in(&config, "credHelpers", &key).or_else(|| store_of(&config))
+            && helper::get(&helper, &key)?.is_some()
+        {
+            helper::tell(&helper, "erase", &key)?;
+            places.push(format!("docker-credential-{helper}"));
+        }
+        let mut entries = take_entries(&mut config);
+        let before = entries.len();
+        entries.retain(|name, _| !is_for(name, host));
+        if entries.len() < before {
+            config.insert(AUTHS.to_owned(), entries.into());
+            write(&file, &config)?;
+            places.push(file.display().to_string());
+        }
     }
-    let mut entries = take_entries(&mut config);
-    let known = entries.remove(&key).is_some();
-    config.insert(AUTHS.to_owned(), entries.into());
-    if known {
-        write(&file, &config)?;
-    }
-    Ok(known)
-}
-
-fn own_file() -> Result<PathBuf, Error> {
-    set("REGISTRY_AUTH_FILE")
-        .or_else(docker_config)
-        .ok_or_else(|| Error::Usage {
-            message: "there is no home folder to keep credentials in".into(),
-            hint: Some("set DOCKER_CONFIG to a folder".into()),
-        })
+    Ok(places)
 }
 
 fn take_entries(config: &mut Map<String, Value>) -> Map<String, Value> {
@@ -289,48 +311,20 @@ fn take_entries(config: &mut Map<String, Value>) -> Map<String, Value> {
     }
 }
 
-fn helper_of(config: &Map<String, Value>, key: &str) -> Option<String> {
-    config
-        .get("credHelpers")
-        .and_then(|helpers| helpers.get(key))
-        .or_else(|| config.get("credsStore"))
-        .and_then(Value::as_str)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
+fn named_in(config: &Map<String, Value>, table: &str, key: &str) -> Option<String> {
+    let name = config.get(table)?.get(key)?.as_str()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The secret goes in by stdin; what the helper prints is not shown.
-fn run_helper(helper: &str, action: &str, input: &str) -> Result<(), Error> {
-    let program = format!("docker-credential-{helper}");
-    let failed = |message: String| {
-        Error::Tool {
-        program: program.clone(),
-        message,
-        hint: Some("docker's config names it as the place for credentials: install it, or take credsStore out".into()),
-    }
-    };
-    let mut child = Command::new(&program)
-        .arg(action)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read its input fails by its status.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    match child.wait() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(format!("{action} ended with {status}"))),
-        Err(e) => Err(failed(e.to_string())),
-    }
+fn store_of(config: &Map<String, Value>) -> Option<String> {
+    let name = config.get("credsStore")?.as_str()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// For its owner's eyes only, and renamed into place.
 fn write(file: &Path, config: &Map<String, Value>) -> Result<(), Error> {
     let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    private_folder(folder).map_err(Error::io("create", folder))?;
     // Through a link to what it names, so that renaming does not replace the link.
     let target = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let folder = target.parent().unwrap_or(folder);
@@ -346,6 +340,14 @@ fn write(file: &Path, config: &Map<String, Value>) -> Result<(), Error> {
         .persist(&target)
         .map_err(|e| Error::io("write", file)(e.error))?;
     Ok(())
+}
+
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 #[cfg(test)]
@@ -372,6 +374,8 @@ mod tests {
         let config = json!({"auths": {
             "r.example": {"auth": "YTpi"},
             "r.example/x": {"auth": "Yzpk"},
+            "https://u.example/v2/": {"auth": "YTpi"},
+            "v.example": {"username": "g", "password": "h"},
             "https://index.docker.io/v1/": {"auth": "ZTpm"},
             "t.example": {"identitytoken": "t"},
             "empty.example": {},
@@ -381,6 +385,8 @@ mod tests {
         assert_eq!(user(lookup(&config, "r.example/x/z").unwrap()), "c");
         assert_eq!(user(lookup(&config, "r.example/xx").unwrap()), "a");
         assert_eq!(user(lookup(&config, "docker.io/x").unwrap()), "e");
+        assert_eq!(user(lookup(&config, "u.example/x").unwrap()), "a");
+        assert_eq!(user(lookup(&config, "v.example/x").unwrap()), "g");
         assert_eq!(lookup(&config, "s.example/x").unwrap(), None);
         assert_eq!(lookup(&config, "empty.example/x").unwrap(), None);
         assert_eq!(
@@ -394,6 +400,7 @@ mod tests {
         for config in [
             json!({"auths": {"r.example": {"auth": "s3cret!"}}}),
             json!({"auths": {"r.example": {"auth": "s3cret"}}}),
+            json!({"auths": {"r.example": {"auth": 5, "password": "s3cret"}}}),
             json!({"auths": "s3cret"}),
             json!("s3cret"),
             json!({"credsStore": "is-not-there-s3"}),

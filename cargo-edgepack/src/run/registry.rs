@@ -457,11 +457,14 @@ impl App {
 
     pub(super) fn logout(&self, flags: &Logout) -> Result<u8, Error> {
         let host = reference::parse_host(&flags.host)?;
-        if credentials::forget(&host)? {
-            self.printer.note(&format!("logged out of {host}"));
-        } else {
+        let places = credentials::forget(&host)?;
+        if places.is_empty() {
             self.printer
                 .note(&format!("there were no credentials for {host}"));
+        } else {
+            let places = places.join(", ");
+            self.printer
+                .note(&format!("logged out of {host}: taken out of {places}"));
         }
         Ok(exit_code::OK)
     }

@@ -21,7 +21,7 @@ use crate::registry::failure::{Failure, describe};
 use crate::registry::session::Request;
 
 /// Parts that may wait for the disk: some megabytes at most.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 /// Why a download ended early.
 enum Trouble {

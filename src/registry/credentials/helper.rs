@@ -1,0 +1,137 @@
+//! (IO) Credential helpers: programs that keep secrets for docker and podman.
+//!
+//! They are somebody else's: one that hangs, prints without end or does not read its
+//! input must not take us along. What they print on stdout may be a secret and is
+//! never shown.
+//!
+//! Protocol: <https://github.com/docker/docker-credential-helpers>.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::{Credential, Secret};
+use crate::error::Error;
+use crate::registry::failure::printable;
+
+/// Some ask the user for a password of their own.
+const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_OUTPUT: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// Asks a helper for the credential of a server; none where it has none.
+pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Error> {
+    let said = match run(helper, "get", server)? {
+        Ended::Well(stdout) => stdout,
+        // All helpers put this message on stdout, and end with a failure.
+        Ended::Badly { stdout, .. } if stdout.to_ascii_lowercase().contains("not found") => {
+            return Ok(None);
+        }
+        Ended::Badly { stderr, .. } => return Err(failed(helper, "get", &stderr)),
+    };
+    let answer: Answer = serde_json::from_str(&said)
+        .map_err(|_| failed(helper, "get", "its answer makes no sense"))?;
+    let secret = Secret::new(answer.secret);
+    Ok(Some(if answer.username == "<token>" {
+        Credential::IdentityToken(secret)
+    } else {
+        Credential::Password {
+            username: answer.username,
+            password: secret,
+        }
+    }))
+}
+
+/// Has a helper store or erase something.
+pub(super) fn tell(helper: &str, action: &str, input: &str) -> Result<(), Error> {
+    match run(helper, action, input)? {
+        Ended::Well(_) => Ok(()),
+        Ended::Badly { stderr, .. } => Err(failed(helper, action, &stderr)),
+    }
+}
+
+enum Ended {
+    Well(String),
+    Badly { stdout: String, stderr: String },
+}
+
+fn failed(helper: &str, action: &str, why: &str) -> Error {
+    let why = why.trim();
+    let why = if why.is_empty() {
+        "it does not say why"
+    } else {
+        why
+    };
+    Error::Registry {
+        message: format!("`docker-credential-{helper} {action}` failed: {}", printable(why)),
+        hint: Some(
+            "docker's or podman's auth file names it, under credsStore or credHelpers: mend it, or take it out there"
+                .into(),
+        ),
+    }
+}
+
+fn run(helper: &str, action: &str, input: &str) -> Result<Ended, Error> {
+    let problem = |e: std::io::Error| failed(helper, action, &e.to_string());
+    let mut child = Command::new(format!("docker-credential-{helper}"))
+        .arg(action)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(problem)?;
+    let stdout = reader(child.stdout.take());
+    let stderr = reader(child.stderr.take());
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that knows the answer need not read the question.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let status = wait(&mut child).map_err(problem)?;
+    let Some(success) = status else {
+        return Err(failed(helper, action, "it did not come to an end"));
+    };
+    let [stdout, stderr] = [stdout, stderr].map(|thread| thread.join().unwrap_or_default());
+    Ok(if success {
+        Ended::Well(stdout)
+    } else {
+        Ended::Badly { stdout, stderr }
+    })
+}
+
+/// Reads up to a limit; the pipe is closed then, and the program ends or hangs.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(pipe) = pipe {
+            // What could be read is all that there is.
+            let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
+/// Whether it ended well; none where it had to be ended.
+fn wait(child: &mut Child) -> std::io::Result<Option<bool>> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.success()));
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
