@@ -143,10 +143,11 @@ impl Client {
     /// [`Failure`].
     pub async fn execute(&self, request: reqwest::Request) -> Result<Response, Failure> {
         let what = describe(request.method(), request.url());
+        let url = request.url().clone();
         let sent = self.http(request.url())?.execute(request);
         match tokio::time::timeout(self.options.timeout, sent).await {
             Ok(reply) => {
-                let reply = reply.map_err(|e| Failure::transport(what, &e))?;
+                let reply = reply.map_err(|e| unreachable(what, &url, &e))?;
                 self.reached.store(true, Ordering::Relaxed);
                 Ok(reply)
             }
@@ -248,20 +249,40 @@ pub async fn read_failure(method: &Method, reply: Response, timeout: Duration) -
     Failure::reply(what, status, retry_after.as_deref(), &body)
 }
 
-/// Whether the environment names a proxy on this machine.
-fn local_proxy() -> bool {
-    [
+/// The proxies that the environment names.
+fn proxies() -> impl Iterator<Item = String> {
+    const NAMES: [&str; 6] = [
         "HTTPS_PROXY",
         "https_proxy",
         "HTTP_PROXY",
         "http_proxy",
         "ALL_PROXY",
         "all_proxy",
-    ]
-    .iter()
-    .filter_map(|name| std::env::var(name).ok())
-    .filter_map(|value| Url::parse(&value).ok())
-    .any(|url| url.host_str().is_some_and(is_loopback))
+    ];
+    let values = NAMES
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok());
+    values.filter(|value| !value.is_empty())
+}
+
+/// Whether the environment names a proxy on this machine.
+fn local_proxy() -> bool {
+    proxies()
+        .filter_map(|value| Url::parse(&value).ok())
+        .any(|url| url.host_str().is_some_and(is_loopback))
+}
+
+/// A connection that failed, where it may have been the one to a proxy.
+fn unreachable(what: String, url: &Url, error: &reqwest::Error) -> Failure {
+    let mut failure = Failure::transport(what, error);
+    let direct = url.host_str().is_some_and(is_loopback) && !local_proxy();
+    if failure.unconnected && !direct && proxies().next().is_some() {
+        failure.hint = Some(
+            "the environment names a proxy: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+                .into(),
+        );
+    }
+    failure
 }
 
 #[expect(

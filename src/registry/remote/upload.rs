@@ -393,8 +393,8 @@ impl Remote {
         place_of(&reply, 0)
     }
 
-    /// Asks for a blob of another repository. It is worth one try, and no failure:
-    /// the other repository may be gone, or not ours to read.
+    /// Asks for a blob of another repository. That it does not work is no failure: the
+    /// other repository may be gone, or not ours to read.
     async fn mount(&self, blob: &Descriptor, from: &str) -> Mount {
         let path = self.path(&format!("blobs/uploads/?mount={}&from={from}", blob.digest));
         let request = Request::new(Method::POST, path).with(CONTENT_LENGTH, "0");
@@ -405,9 +405,15 @@ impl Remote {
             other = self.session.with_scope(format!("repository:{from}:pull"));
             &other
         };
-        match session.send_once(&request, |s| s.is_success()).await {
+        let busy = |s: StatusCode| {
+            s == StatusCode::TOO_MANY_REQUESTS || s == StatusCode::SERVICE_UNAVAILABLE
+        };
+        match session.send(&request, |s| !busy(s)).await {
             Ok(reply) if reply.status() == StatusCode::CREATED => Mount::Done,
-            Ok(reply) => place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload),
+            Ok(reply) if reply.status() == StatusCode::ACCEPTED => {
+                place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload)
+            }
+            Ok(_) => Mount::Refused,
             Err(_) => Mount::Refused,
         }
     }
