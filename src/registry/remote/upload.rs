@@ -413,8 +413,7 @@ impl Remote {
             Ok(reply) if reply.status() == StatusCode::ACCEPTED => {
                 place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload)
             }
-            Ok(_) => Mount::Refused,
-            Err(_) => Mount::Refused,
+            _ => Mount::Refused,
         }
     }
 
