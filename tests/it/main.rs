@@ -15,5 +15,6 @@ mod fixtures;
 mod generated;
 mod pack;
 mod projects;
+mod registry_itself;
 mod report;
 mod variants;

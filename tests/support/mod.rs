@@ -7,4 +7,8 @@
 #[allow(dead_code)]
 pub mod engine;
 #[allow(dead_code)]
+pub mod peers;
+#[allow(dead_code)]
+pub mod registry;
+#[allow(dead_code)]
 pub mod tool;

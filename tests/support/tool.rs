@@ -102,7 +102,9 @@ impl Place {
             .current_dir(self.path())
             .env("EDGEPACK_CACHE_DIR", self.join(".cache"))
             .env("NO_COLOR", "1")
+            .env("EDGEPACK_RETRY_BASE_MS", "1")
             .stdin(Stdio::null());
+        self.away_from_home(&mut command);
         for name in [
             "CARGO_TARGET_DIR",
             "RUSTFLAGS",
@@ -115,16 +117,49 @@ impl Place {
         command
     }
 
+    /// Lets a command find no credentials but those of this place, and no proxy.
+    pub fn away_from_home(&self, command: &mut Command) {
+        let home = self.join(".home");
+        for (name, path) in [
+            ("DOCKER_CONFIG", ".docker"),
+            ("XDG_RUNTIME_DIR", "run"),
+            ("XDG_CONFIG_HOME", ".config"),
+        ] {
+            command.env(name, home.join(path));
+        }
+        for name in [
+            "REGISTRY_AUTH_FILE",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "NO_PROXY",
+        ] {
+            command.env_remove(name);
+        }
+    }
+
+    /// The same for a command that looks into the home itself. The compiler lives in
+    /// there too: it is for commands that do not build.
+    pub fn at_home(&self, command: &mut Command) {
+        self.away_from_home(command);
+        fs::create_dir_all(self.join(".home/run")).unwrap();
+        command.env("HOME", self.join(".home"));
+    }
+
     /// Runs the tool to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         run(&mut self.command(args))
     }
 
-    /// Names of all files below the folder, the cache left out.
+    /// Names of all files below the folder, without the cache and the home.
     pub fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         list(self.path(), self.path(), &mut found);
-        found.retain(|f| !f.starts_with(".cache"));
+        found.retain(|f| !f.starts_with(".cache") && !f.starts_with(".home"));
         found.sort();
         found
     }
