@@ -5,7 +5,11 @@
 )]
 
 #[allow(dead_code)]
+pub mod artifact;
+#[allow(dead_code)]
 pub mod engine;
+#[allow(dead_code)]
+pub mod peak;
 #[allow(dead_code)]
 pub mod peers;
 #[allow(dead_code)]

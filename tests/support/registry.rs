@@ -61,9 +61,10 @@ pub struct Options {
     pub reject_uppercase: bool,
     /// Blobs come whole, whatever range is asked for.
     pub ignore_range: bool,
-    /// As docker-registry 2.8: an upload that is asked about with a `Location` older
-    /// than its last byte is thrown away.
-    pub cancel_stale_uploads: bool,
+    /// As docker-registry 2.8: an upload is unknown by a `Location` older than its last
+    /// byte, so that none goes on after a broken chunk; and nothing looks at
+    /// `Content-Range`.
+    pub like_docker_2_8: bool,
     /// The longest page of tags.
     pub page: usize,
     /// Files that are served beside, by path.
@@ -86,7 +87,7 @@ impl Default for Options {
             reject_media_types: Vec::new(),
             reject_uppercase: false,
             ignore_range: false,
-            cancel_stale_uploads: false,
+            like_docker_2_8: false,
             page: 100,
             files: BTreeMap::new(),
         }

@@ -180,9 +180,8 @@ pub async fn go_on(
         let Some(state) = asked.field("_state") else {
             return Ok(Answer::error(400, "BLOB_UPLOAD_INVALID", "no _state"));
         };
-        if shared.options.cancel_stale_uploads && state != format!("at-{size}") {
-            store.uploads.remove(id);
-            return Ok(Answer::error(400, "BLOB_UPLOAD_INVALID", "stale _state"));
+        if shared.options.like_docker_2_8 && state != format!("at-{size}") {
+            return Ok(Answer::error(404, "BLOB_UPLOAD_INVALID", "stale _state"));
         }
         if asked.method == Method::DELETE {
             store.uploads.remove(id);
@@ -203,7 +202,8 @@ pub async fn go_on(
         _ => return Ok(Answer::error(405, "UNSUPPORTED", "method not allowed")),
     }
     // `start-end`, without `bytes`: the specification's own form.
-    if let Some(range) = asked.header("Content-Range") {
+    let range = asked.header("Content-Range");
+    if let Some(range) = range.filter(|_| !shared.options.like_docker_2_8) {
         let ends = range.split_once('-');
         let ends = ends.and_then(|(s, e)| Some((s.parse::<usize>().ok()?, e.parse::<u64>().ok()?)));
         let Some((start, end)) = ends else {
