@@ -15,6 +15,7 @@ mod fixtures;
 mod generated;
 mod hostile_registry;
 mod pack;
+mod peers;
 mod projects;
 mod publish_faults;
 mod registry_itself;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::artifact::{Artifact, REPOSITORY, TAG, log_in};
-use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry};
+use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry, Seen};
 use crate::support::tool::run;
 
 /// Two chunks, and more than goes up in one piece.
@@ -39,7 +39,7 @@ fn requests_of_a_push(artifact: &Artifact, options: &Options) -> usize {
 
 #[track_caller]
 fn is_published(artifact: &Artifact, registry: &Registry, what: &str) {
-    let lines: Vec<_> = registry.requests().iter().map(|r| r.line()).collect();
+    let lines: Vec<_> = registry.requests().iter().map(Seen::line).collect();
     assert!(registry.is_complete(REPOSITORY, TAG), "{what}: {lines:#?}");
     let tags = registry.tags(REPOSITORY);
     assert_eq!(tags[TAG], artifact.digest, "{what}");

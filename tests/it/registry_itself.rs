@@ -29,7 +29,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn layer(length: usize) -> ImageLayer {
-    let bytes: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..251).cycle().take(length).collect();
     ImageLayer::new(bytes, TYPE.to_owned(), None)
 }
 

@@ -17,6 +17,8 @@ use super::tool::{Place, Run, run};
 /// Where all tests publish to.
 pub const REPOSITORY: &str = "acme/app";
 pub const TAG: &str = "1.0.0";
+/// Where `build` packs to, as the command line names it.
+pub const LAYOUT: &str = "oci:target/edgepack/oci";
 
 /// A valid module of about this size, which does not compress; another for each seed.
 pub fn module(size: usize, seed: u64) -> Vec<u8> {
@@ -99,16 +101,10 @@ impl Artifact {
         }
     }
 
-    /// The layout, as the command line names it.
-    pub fn layout(&self) -> String {
-        "oci:target/edgepack/oci".to_owned()
-    }
-
     /// `publish` to this registry, with more arguments.
     pub fn publish_command(&self, host: &str, more: &[&str]) -> Command {
         let repository = format!("{host}/{REPOSITORY}");
-        let layout = self.layout();
-        let fixed = ["publish", &layout, "--repository", &repository];
+        let fixed = ["publish", LAYOUT, "--repository", &repository];
         let tag = if more.contains(&"--tag") {
             &[][..]
         } else {

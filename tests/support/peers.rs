@@ -34,6 +34,10 @@ impl Peers {
         }
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// A peer's command, which finds the home of this place only.
     pub fn command(&self, name: &str, place: &Place) -> Command {
         let mut command = Command::new(self.0.join(name));
@@ -43,9 +47,12 @@ impl Peers {
     }
 }
 
+/// The command that serves at a port, with a folder to store in.
+type Serve = Box<dyn Fn(u16, &Path) -> Command>;
+
 /// A registry of others, as a process of its own.
 pub struct Server {
-    command: Box<dyn Fn(u16, &Path) -> Command>,
+    command: Serve,
     storage: TempDir,
     port: u16,
     child: Child,
@@ -58,8 +65,9 @@ impl Server {
         Self::start(move |port, storage| {
             let config = storage.join("config.yml");
             let root = storage.join("data");
+            let root = root.display();
             let text = format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {root:?}}}\n  \
+                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: \"{root}\"}}\n  \
                  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\", secret: fixed}}\n"
             );
             fs::write(&config, text).unwrap();
@@ -82,7 +90,7 @@ impl Server {
 
     fn start(command: impl Fn(u16, &Path) -> Command + 'static) -> Self {
         let storage = tempfile::tempdir().unwrap();
-        let command: Box<dyn Fn(u16, &Path) -> Command> = Box::new(command);
+        let command: Serve = Box::new(command);
         for _ in 0..10 {
             // Free at this moment; somebody may be faster, hence the loop.
             let port = TcpListener::bind(("127.0.0.1", 0))
@@ -110,6 +118,11 @@ impl Server {
         format!("{}/{rest}", self.host())
     }
 
+    /// How many bytes it has in its storage.
+    pub fn stored(&self) -> u64 {
+        size(self.storage.path())
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -135,6 +148,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Of all files below a folder; what vanishes meanwhile counts as nothing.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => size(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 /// Starts it and waits until it answers; `None` where it ends before.

@@ -2,6 +2,7 @@
 //! <https://distribution.github.io/distribution/spec/auth/token/>.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -111,13 +112,13 @@ fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
     given.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-fn refused(challenge: &str) -> Answer {
-    Answer::error(401, "UNAUTHORIZED", "authentication required")
-        .header("WWW-Authenticate", challenge)
+fn refused(challenge: &str) -> Box<Answer> {
+    let answer = Answer::error(401, "UNAUTHORIZED", "authentication required");
+    Box::new(answer.header("WWW-Authenticate", challenge))
 }
 
 /// Lets a request pass, or answers it.
-pub fn check(shared: &Shared, headers: &HeaderMap, wish: Wish<'_>) -> Result<(), Answer> {
+pub fn check(shared: &Shared, headers: &HeaderMap, wish: Wish<'_>) -> Result<(), Box<Answer>> {
     match &shared.options.auth {
         Auth::None => Ok(()),
         Auth::Basic {
@@ -146,10 +147,10 @@ pub fn check(shared: &Shared, headers: &HeaderMap, wish: Wish<'_>) -> Result<(),
             let mut challenge = format!("Bearer realm=\"{realm}\",service=\"test-registry\"");
             if let Some(repository) = wish.repository {
                 let actions = if wish.push { "pull,push" } else { "pull" };
-                challenge += &format!(",scope=\"repository:{repository}:{actions}\"");
+                write!(challenge, ",scope=\"repository:{repository}:{actions}\"").unwrap();
             }
             if !failure.is_empty() {
-                challenge += &format!(",error=\"{failure}\"");
+                write!(challenge, ",error=\"{failure}\"").unwrap();
             }
             Err(refused(&challenge))
         }
@@ -180,7 +181,7 @@ fn spend(shared: &Shared, token: &str, wish: Wish<'_>) -> Result<(), &'static st
     Ok(())
 }
 
-/// Answers a request for a token: by GET, or as OAuth2 by POST with a form.
+/// Answers a request for a token: by GET, or by POST with a form.
 pub fn token(
     shared: &Shared,
     headers: &HeaderMap,

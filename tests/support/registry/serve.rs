@@ -351,7 +351,7 @@ async fn route(
         ));
     }
     if let Err(answer) = auth::check(shared, &asked.headers, wish) {
-        return Ok(answer);
+        return Ok(*answer);
     }
     Ok(match route {
         Route::Ping => Answer::new(200).json(&serde_json::json!({})),
