@@ -19,5 +19,6 @@ mod peers;
 mod projects;
 mod publish_faults;
 mod registry_itself;
+mod registry_peers;
 mod report;
 mod variants;
