@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod any_registry;
 mod bad_input;
 mod cases;
 mod corpus;

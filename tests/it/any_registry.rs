@@ -1,0 +1,437 @@
+//! Registries differ, and so do the ways to be known to them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::support::artifact::{Artifact, REPOSITORY, TAG, log_in, run_with_input};
+use crate::support::peak;
+use crate::support::registry::{Auth, Lifetime, Mount, Options, Registry, Seen, Tls};
+use crate::support::tool::{Place, run};
+
+const LARGE: usize = 20 << 20;
+const CONFIG: &str = "application/vnd.wasm.config.v0+json";
+
+#[track_caller]
+fn goes_there_and_back(artifact: &Artifact, registry: &Registry, what: &str) {
+    let host = registry.host();
+    let done = artifact.publish(&host, &[]);
+    assert_eq!(done.code, 0, "{what}: {}", done.stderr);
+    assert_eq!(done.stdout, artifact.published(&host), "{what}");
+    assert!(registry.is_complete(REPOSITORY, TAG), "{what}");
+    artifact.unpull();
+    let done = artifact.pull(&host);
+    assert_eq!(done.code, 0, "{what}: {}", done.stderr);
+    assert!(artifact.pulled().as_ref() == Some(&artifact.wasm), "{what}");
+}
+
+#[test]
+fn registries_with_ways_of_their_own() {
+    let artifacts = [Artifact::new(1000), Artifact::new(LARGE)];
+    let usual = Options::default;
+    for (what, options) in [
+        (
+            "no Location",
+            Options {
+                no_location: true,
+                ..usual()
+            },
+        ),
+        (
+            "relative Location",
+            Options {
+                relative_location: true,
+                ..usual()
+            },
+        ),
+        (
+            "no referrers",
+            Options {
+                referrers_api: false,
+                ..usual()
+            },
+        ),
+        (
+            "long chunks only",
+            Options {
+                chunk_min: Some(18 << 20),
+                ..usual()
+            },
+        ),
+        (
+            "chunks of 5 MB",
+            Options {
+                chunk_max: Some(5_000_000),
+                ..usual()
+            },
+        ),
+        (
+            "chunks of 1 MB",
+            Options {
+                chunk_max: Some(1 << 20),
+                ..usual()
+            },
+        ),
+        (
+            "no chunks",
+            Options {
+                monolithic_only: true,
+                ..usual()
+            },
+        ),
+        (
+            "no mounts",
+            Options {
+                mount: Mount::Refused202,
+                ..usual()
+            },
+        ),
+        (
+            "mounts fail",
+            Options {
+                mount: Mount::Error,
+                ..usual()
+            },
+        ),
+        (
+            "no ranges",
+            Options {
+                ignore_range: true,
+                ..usual()
+            },
+        ),
+        (
+            "docker-registry 2.8",
+            Options {
+                like_docker_2_8: true,
+                ..usual()
+            },
+        ),
+    ] {
+        for artifact in &artifacts {
+            let registry = Registry::with(options.clone());
+            goes_there_and_back(artifact, &registry, what);
+        }
+    }
+}
+
+#[test]
+fn what_is_there_is_not_sent_again() {
+    let artifact = Artifact::new(100_000);
+    let registry = Registry::start();
+    let host = registry.host();
+    artifact.publish(&host, &[]).exits(0);
+    for more in [&[][..], &["--skip-existing"], &["--force"]] {
+        registry.clear_requests();
+        let done = artifact.publish(&host, more).exits(0);
+        assert_eq!(done.stdout, artifact.published(&host));
+        let seen = registry.requests();
+        assert!(seen.len() <= 4, "{seen:#?}");
+        assert!(!seen.iter().any(Seen::is_upload), "{seen:#?}");
+    }
+    // Another tag of the same.
+    registry.clear_requests();
+    artifact.publish(&host, &["--tag", "2"]).exits(0);
+    assert!(!registry.requests().iter().any(Seen::is_upload));
+    assert_eq!(registry.tags(REPOSITORY)["2"], artifact.digest);
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let artifact = Artifact::new(100_000);
+    let registry = Registry::start();
+    artifact.publish(&registry.host(), &["--dry-run"]).exits(0);
+    let seen = registry.requests();
+    assert!(
+        seen.iter().all(|r| r.method == "GET" || r.method == "HEAD"),
+        "{seen:#?}"
+    );
+    assert!(registry.tags(REPOSITORY).is_empty());
+}
+
+#[test]
+fn tags_that_are_taken() {
+    let first = Artifact::seeded(1000, 1);
+    let second = Artifact::seeded(1000, 2);
+    let registry = Registry::start();
+    let host = registry.host();
+    first.publish(&host, &[]).exits(0);
+    let done = second.publish(&host, &[]).exits(6).says("--force");
+    assert!(done.stderr.contains(TAG), "{}", done.stderr);
+    assert_eq!(registry.tags(REPOSITORY)[TAG], first.digest);
+    second.publish(&host, &["--force"]).exits(0);
+    assert_eq!(registry.tags(REPOSITORY)[TAG], second.digest);
+}
+
+fn let_in(registry: &Registry, artifact: &Artifact, what: &str) {
+    goes_there_and_back(artifact, registry, what);
+    let seen = registry.requests();
+    assert!(seen.iter().any(|r| r.authorized.is_some()), "{what}");
+}
+
+/// A registry that lets in `me` with `secret`, or the token `identity`.
+fn closed(kind: &str) -> Registry {
+    let auth = if kind == "basic" {
+        Auth::basic("me", "secret")
+    } else {
+        let mut auth = Auth::bearer("me", "secret", Lifetime::Forever);
+        if let Auth::Bearer { identity_token, .. } = &mut auth {
+            *identity_token = Some("identity".to_owned());
+        }
+        auth
+    };
+    Registry::with(Options {
+        auth,
+        ..Options::default()
+    })
+}
+
+#[test]
+fn credentials_from_the_files_of_docker_and_podman() {
+    for kind in ["basic", "bearer"] {
+        let registry = closed(kind);
+        let artifact = Artifact::new(1000);
+        artifact
+            .publish(&registry.host(), &[])
+            .exits(6)
+            .says("login");
+        log_in(&artifact.place, &registry.host(), "me", "secret");
+        let_in(&registry, &artifact, "docker's");
+
+        let registry = closed(kind);
+        let artifact = Artifact::new(1000);
+        let file = log_in(&artifact.place, &registry.host(), "me", "secret");
+        let podman = artifact.place.join(".home/run/containers/auth.json");
+        fs::create_dir_all(podman.parent().unwrap()).unwrap();
+        fs::rename(&file, &podman).unwrap();
+        let_in(&registry, &artifact, "podman's");
+
+        // The nearer of two entries is the one that counts.
+        let registry = closed(kind);
+        let artifact = Artifact::new(1000);
+        let host = registry.host();
+        let file = log_in(&artifact.place, &host, "me", "guess");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        fs::rename(&file, artifact.place.join("other.json")).unwrap();
+        let right = log_in(&artifact.place, &host, "me", "secret");
+        let nearer: Value = serde_json::from_slice(&fs::read(right).unwrap()).unwrap();
+        let wrong = config["auths"][&host].clone();
+        config["auths"] = json!({&host: wrong, format!("{host}/acme"): nearer["auths"][&host]});
+        let auth_file = artifact.place.write("auth.json", config.to_string());
+        fs::remove_file(artifact.place.join(".home/.docker/config.json")).unwrap();
+        run(artifact
+            .publish_command(&host, &[])
+            .env("REGISTRY_AUTH_FILE", auth_file))
+        .exits(0);
+    }
+}
+
+#[test]
+fn an_identity_token() {
+    let registry = closed("bearer");
+    let artifact = Artifact::new(1000);
+    let host = registry.host();
+    let config = json!({"auths": {&host: {"auth": "AAAA", "identitytoken": "identity"}}});
+    artifact
+        .place
+        .write(".home/.docker/config.json", config.to_string());
+    let_in(&registry, &artifact, "identity token");
+    let posted = registry
+        .requests()
+        .iter()
+        .any(|r| r.method == "POST" && r.path == "/token");
+    assert!(posted);
+}
+
+/// A helper as docker has them, which logs how it was called.
+fn helper(place: &Place, name: &str, secret: &str) {
+    let script = format!(
+        "#!/bin/sh\nread host\necho \"$1 $host\" >>\"$HELPER_LOG\"\n\
+         echo '{{\"ServerURL\":\"x\",\"Username\":\"me\",\"Secret\":\"{secret}\"}}'\n"
+    );
+    let file = place.write(&format!(".home/bin/docker-credential-{name}"), script);
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn credential_helpers() {
+    for key in ["credHelpers", "credsStore"] {
+        let registry = closed("bearer");
+        let artifact = Artifact::new(1000);
+        let host = registry.host();
+        helper(&artifact.place, "mine", "secret");
+        let config = if key == "credsStore" {
+            json!({key: "mine", "auths": {&host: {}}})
+        } else {
+            json!({key: {&host: "mine"}})
+        };
+        artifact
+            .place
+            .write(".home/.docker/config.json", config.to_string());
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", artifact.place.join(".home/bin").display());
+        let log = artifact.place.join(".home/log");
+        let done = run(artifact
+            .publish_command(&host, &[])
+            .env("PATH", path)
+            .env("HELPER_LOG", &log));
+        assert_eq!(done.code, 0, "{key}: {}", done.stderr);
+        assert!(!done.stderr.contains("secret"));
+        let log = fs::read_to_string(log).unwrap();
+        assert!(log.starts_with("get ") && log.contains(&host), "{log}");
+        // One that is not there.
+        artifact
+            .publish(&host, &["--force"])
+            .exits(6)
+            .says("docker-credential-mine");
+    }
+}
+
+#[test]
+fn to_log_in_and_out() {
+    let registry = closed("bearer");
+    let artifact = Artifact::new(1000);
+    let host = registry.host();
+    let log_in = ["login", &host, "--username", "me", "--password-stdin"];
+    let wrong = run_with_input(&mut artifact.place.command(log_in), "wr0ng-one\n").exits(6);
+    assert!(!wrong.stderr.contains("wr0ng-one"), "{}", wrong.stderr);
+    artifact.publish(&host, &[]).exits(6);
+    let done = run_with_input(&mut artifact.place.command(log_in), "secret\n").exits(0);
+    assert!(!(done.stderr + &done.stdout).contains("secret"));
+    let_in(&registry, &artifact, "login");
+    artifact.place.run(["logout", &host]).exits(0);
+    registry.clear_requests();
+    artifact.publish(&host, &["--tag", "2"]).exits(6);
+    assert!(registry.requests().iter().all(|r| r.authorized.is_none()));
+}
+
+#[test]
+fn anybody_may_pull() {
+    let mut auth = Auth::bearer("me", "secret", Lifetime::Forever);
+    if let Auth::Bearer { anonymous_pull, .. } = &mut auth {
+        *anonymous_pull = true;
+    }
+    let registry = Registry::with(Options {
+        auth,
+        ..Options::default()
+    });
+    let artifact = Artifact::new(1000);
+    let host = registry.host();
+    let file = log_in(&artifact.place, &host, "me", "secret");
+    artifact.publish(&host, &[]).exits(0);
+    fs::remove_file(file).unwrap();
+    artifact.pull(&host).exits(0);
+    artifact.publish(&host, &["--tag", "2"]).exits(6);
+}
+
+#[test]
+fn a_private_authority() {
+    let tls = Tls::new();
+    let registry = Registry::with(Options {
+        tls: Some(tls.clone()),
+        ..Options::default()
+    });
+    let artifact = Artifact::new(LARGE);
+    let host = registry.host();
+    let file = artifact.place.write(".home/ca.pem", tls.ca_pem());
+    artifact.publish(&host, &[]).exits(6).says("--ca-file");
+    artifact
+        .publish(&host, &["--ca-file", file.to_str().unwrap()])
+        .exits(0);
+    assert!(registry.is_complete(REPOSITORY, TAG));
+    let mut pull = artifact.pull_command(&host);
+    run(pull.args(["--ca-file", file.to_str().unwrap()])).exits(0);
+    assert!(artifact.pulled().as_ref() == Some(&artifact.wasm));
+    let other = artifact.place.write(".home/other.pem", Tls::new().ca_pem());
+    artifact
+        .publish(&host, &["--ca-file", other.to_str().unwrap()])
+        .exits(6);
+    artifact.place.write(".home/none.pem", "not a certificate");
+    let code = artifact
+        .publish(&host, &["--ca-file", ".home/none.pem"])
+        .code;
+    assert!(matches!(code, 1 | 2 | 6), "{code}");
+}
+
+#[test]
+fn refusals_that_have_a_way_out() {
+    let artifact = Artifact::new(1000);
+    let registry = Registry::with(Options {
+        reject_media_types: vec![CONFIG.to_owned()],
+        ..Options::default()
+    });
+    let done = artifact
+        .publish(&registry.host(), &[])
+        .exits(6)
+        .says("hint: ");
+    assert!(
+        done.stderr.contains("GitLab") || done.stderr.contains("compat"),
+        "{}",
+        done.stderr
+    );
+    assert!(registry.tags(REPOSITORY).is_empty());
+
+    let registry = Registry::with(Options {
+        reject_uppercase: true,
+        ..Options::default()
+    });
+    let repository = registry.reference("Acme/App");
+    let args = [
+        "publish",
+        "oci:target/edgepack/oci",
+        "--repository",
+        &repository,
+        "--tag",
+        TAG,
+    ];
+    let done = artifact.place.run(args).exits(0).says("warning");
+    assert_eq!(done.stdout, artifact.published(&registry.host()));
+    assert!(registry.is_complete(REPOSITORY, TAG));
+}
+
+#[test]
+fn two_hundred_at_once() {
+    let registry = Registry::start();
+    let host = registry.host();
+    let next = Mutex::new(0..200_u64);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let Some(seed) = next.lock().unwrap().next() else {
+                        return;
+                    };
+                    let artifact = Artifact::seeded(10_000, seed);
+                    artifact
+                        .publish(&host, &["--tag", &format!("{seed}")])
+                        .exits(0);
+                }
+            });
+        }
+    });
+    let tags = registry.tags(REPOSITORY);
+    assert_eq!(tags.len(), 200);
+    assert!(tags.keys().all(|tag| registry.is_complete(REPOSITORY, tag)));
+}
+
+/// It is streamed: a module thirty times as large takes no more memory.
+#[test]
+fn memory_stays_flat() {
+    let peaks = [10 << 20, 300 << 20].map(|size| {
+        let artifact = Artifact::new(size);
+        let registry = Registry::start();
+        let host = registry.host();
+        let (push, pushing) = peak::run(&mut artifact.publish_command(&host, &[]));
+        push.exits(0);
+        let (pull, pulling) = peak::run(&mut artifact.pull_command(&host));
+        pull.exits(0);
+        assert!(artifact.pulled().as_ref() == Some(&artifact.wasm));
+        [pushing, pulling]
+    });
+    for way in 0..2 {
+        let more = peaks[1][way].saturating_sub(peaks[0][way]);
+        assert!(more < 32 << 10, "{peaks:?} KiB");
+    }
+}
