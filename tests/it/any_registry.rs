@@ -386,7 +386,7 @@ fn refusals_that_have_a_way_out() {
         "--tag",
         TAG,
     ];
-    let done = artifact.place.run(args).exits(0).says("warning");
+    let done = artifact.place.run(args).exits(0).says("lower case");
     assert_eq!(done.stdout, artifact.published(&registry.host()));
     assert!(registry.is_complete(REPOSITORY, TAG));
 }
