@@ -18,6 +18,7 @@ mod hostile_registry;
 mod pack;
 mod peers;
 mod projects;
+mod publish;
 mod publish_faults;
 mod registry_itself;
 mod registry_peers;

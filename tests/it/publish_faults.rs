@@ -81,6 +81,45 @@ fn a_fault_in_each_request_where_uploads_cannot_be_gone_on_with() {
     survives_in_each_request(&Artifact::new(LARGE), &options);
 }
 
+/// With a signature and the like beside it, whether the registry lists them or not.
+#[test]
+fn a_fault_in_each_request_with_referrers() {
+    let artifact = Artifact::new(SMALL);
+    let referrers = ["application/vnd.cyclonedx+json", "application/spdx+json"]
+        .map(|kind| artifact.attach(kind, kind.as_bytes()));
+    for referrers_api in [false, true] {
+        let options = Options {
+            referrers_api,
+            ..Options::default()
+        };
+        let clean = requests_of_a_push(&artifact, &options);
+        let faults = [
+            Fault::Reset,
+            Fault::LoseAnswer,
+            Fault::Truncate(3),
+            Fault::status(503),
+        ];
+        for fault in faults {
+            for n in 0..clean {
+                let what = format!("{fault:?} in request {n} of {clean}, {referrers_api}");
+                let registry = Registry::with(options.clone());
+                registry.nth(n, fault.clone());
+                let done = artifact.publish(&registry.host(), &[]);
+                assert_eq!(done.code, 0, "{what}: {}", done.stderr);
+                assert!(registry.is_complete(REPOSITORY, TAG), "{what}");
+                let mut listed = registry.referrers(REPOSITORY, &artifact.digest);
+                listed.sort();
+                let mut wanted = referrers.to_vec();
+                wanted.sort();
+                assert_eq!(listed, wanted, "{what}");
+                for referrer in listed {
+                    assert!(registry.is_complete(REPOSITORY, &referrer), "{what}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_fault_in_each_request_of_a_pull() {
     for ignore_range in [false, true] {
@@ -383,14 +422,24 @@ fn tokens_that_expire_in_the_middle() {
 #[test]
 fn two_clients_and_one_tag() {
     let artifacts = [Artifact::seeded(LARGE, 3), Artifact::seeded(LARGE, 4)];
+    let both = |host: &str, more: &[&str]| -> Vec<i32> {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = artifacts
+                .iter()
+                .map(|artifact| scope.spawn(|| artifact.publish(host, more).code))
+                .collect();
+            running.into_iter().map(|r| r.join().unwrap()).collect()
+        })
+    };
     for _ in 0..5 {
         let registry = Registry::start();
         let host = registry.host();
-        std::thread::scope(|scope| {
-            for artifact in &artifacts {
-                scope.spawn(|| artifact.publish(&host, &["--force"]).exits(0));
-            }
-        });
+        let codes = both(&host, &["--force"]);
+        // One that sees its tag moved at once may say so.
+        assert!(
+            codes.contains(&0) && codes.iter().all(|c| matches!(c, 0 | 6)),
+            "{codes:?}"
+        );
         assert!(registry.is_complete(REPOSITORY, TAG));
         let named = &registry.tags(REPOSITORY)[TAG];
         assert!(artifacts.iter().any(|a| a.digest == *named));
@@ -401,13 +450,7 @@ fn two_clients_and_one_tag() {
         // Without `--force` the one that is late may be refused, and both never are.
         let registry = Registry::start();
         let host = registry.host();
-        let codes: Vec<_> = std::thread::scope(|scope| {
-            let running: Vec<_> = artifacts
-                .iter()
-                .map(|artifact| scope.spawn(|| artifact.publish(&host, &[]).code))
-                .collect();
-            running.into_iter().map(|r| r.join().unwrap()).collect()
-        });
+        let codes = both(&host, &[]);
         assert!(codes.contains(&0), "{codes:?}");
         assert!(registry.is_complete(REPOSITORY, TAG));
     }

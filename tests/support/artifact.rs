@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wasm_encoder::{
     ConstExpr, DataSection, ExportKind, ExportSection, MemorySection, MemoryType, Module,
@@ -101,6 +102,36 @@ impl Artifact {
         }
     }
 
+    /// Adds a referrer to the layout, and gives its digest.
+    pub fn attach(&self, artifact_type: &str, contents: &[u8]) -> String {
+        const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+        let layout = self.place.join("target/edgepack/oci");
+        let put = |media_type: &str, bytes: &[u8]| {
+            let digest = sha256(bytes);
+            let name = digest.strip_prefix("sha256:").unwrap();
+            fs::write(layout.join("blobs/sha256").join(name), bytes).unwrap();
+            json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+        };
+        let index = layout.join("index.json");
+        let mut entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        let mut subject = entries["manifests"][0].clone();
+        subject.as_object_mut().unwrap().remove("annotations");
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": artifact_type,
+            "config": put("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [put(artifact_type, contents)],
+            "subject": subject,
+        });
+        let mut entry = put(MANIFEST, manifest.to_string().as_bytes());
+        entry["artifactType"] = json!(artifact_type);
+        let digest = entry["digest"].as_str().unwrap().to_owned();
+        entries["manifests"].as_array_mut().unwrap().push(entry);
+        fs::write(index, entries.to_string()).unwrap();
+        digest
+    }
+
     /// `publish` to this registry, with more arguments.
     pub fn publish_command(&self, host: &str, more: &[&str]) -> Command {
         let repository = format!("{host}/{REPOSITORY}");
@@ -145,7 +176,7 @@ impl Artifact {
 /// Lets the commands of a place know this user at this host.
 pub fn log_in(place: &Place, host: &str, user: &str, password: &str) -> PathBuf {
     let auth = STANDARD.encode(format!("{user}:{password}"));
-    let config = serde_json::json!({"auths": {host: {"auth": auth}}});
+    let config = json!({"auths": {host: {"auth": auth}}});
     place.write(".home/.docker/config.json", config.to_string())
 }
 

@@ -311,6 +311,27 @@ impl Registry {
         self.shared.store().is_complete(repository, tag)
     }
 
+    /// The digests of what refers to a manifest: from the API, or from the index that
+    /// stands for it under a tag.
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
+    pub fn referrers(&self, repository: &str, digest: &str) -> Vec<String> {
+        let store = self.shared.store();
+        let index = if self.shared.options.referrers_api {
+            manifests::referrers_of(&store, repository, digest, None)
+        } else {
+            let tag = digest.replace(':', "-");
+            let Some((_, index)) = store.manifest(repository, &tag) else {
+                return Vec::new();
+            };
+            serde_json::from_slice(&index.bytes).unwrap()
+        };
+        let entries = index["manifests"].as_array().unwrap();
+        entries
+            .iter()
+            .map(|entry| entry["digest"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     /// Uploads that have begun and have not ended.
     pub fn open_uploads(&self) -> usize {
         self.shared.store().uploads.len()

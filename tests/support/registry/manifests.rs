@@ -8,9 +8,10 @@ use super::Shared;
 use super::answer::Answer;
 use super::blobs::made;
 use super::serve::{Asked, Broken, Inbound};
-use super::store;
+use super::store::{self, Store};
 
 const LONGEST: usize = 4 << 20;
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn unknown() -> Answer {
     Answer::error(404, "MANIFEST_UNKNOWN", "manifest unknown")
@@ -133,14 +134,25 @@ pub fn referrers(shared: &Shared, asked: &Asked, name: &str, digest: &str) -> An
         return Answer::error(400, "DIGEST_INVALID", "invalid digest");
     }
     let wanted = asked.field("artifactType");
-    let store = shared.store();
+    let index = referrers_of(&shared.store(), name, digest, wanted);
+    let mut answer = Answer::new(200)
+        .header("Content-Type", INDEX)
+        .body(index.to_string());
+    if wanted.is_some() {
+        answer = answer.header("OCI-Filters-Applied", "artifactType");
+    }
+    answer
+}
+
+/// The index of what refers to a manifest.
+pub fn referrers_of(store: &Store, name: &str, digest: &str, wanted: Option<&str>) -> Value {
     let manifests = store.repository(name).map(|r| &r.manifests);
     let found: Vec<_> = manifests
         .into_iter()
         .flatten()
         .filter_map(|(of, manifest)| {
             let json: Value = serde_json::from_slice(&manifest.bytes).ok()?;
-            if json["subject"]["digest"] != digest.as_str() {
+            if json["subject"]["digest"] != digest {
                 return None;
             }
             let artifact_type = match json["artifactType"].as_str() {
@@ -162,13 +174,5 @@ pub fn referrers(shared: &Shared, asked: &Asked, name: &str, digest: &str) -> An
             Some(entry)
         })
         .collect();
-    let media_type = "application/vnd.oci.image.index.v1+json";
-    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": found});
-    let mut answer = Answer::new(200)
-        .header("Content-Type", media_type)
-        .body(index.to_string());
-    if wanted.is_some() {
-        answer = answer.header("OCI-Filters-Applied", "artifactType");
-    }
-    answer
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": found})
 }
