@@ -197,13 +197,21 @@ fn a_registry_that_stays_down() {
 
 #[test]
 fn the_registry_says_how_long_to_wait() {
-    let artifact = Artifact::new(SMALL);
-    let registry = Registry::start();
-    registry.nth(2, Fault::too_many(2));
-    let started = Instant::now();
-    artifact.publish(&registry.host(), &[]).exits(0);
-    assert!(started.elapsed() >= Duration::from_secs(2));
-    is_published(&artifact, &registry, "429");
+    let clean = requests_of_a_push(&Artifact::new(SMALL), &Options::default());
+    std::thread::scope(|scope| {
+        for n in 0..clean {
+            scope.spawn(move || {
+                let what = format!("429 in request {n} of {clean}");
+                let artifact = Artifact::new(SMALL);
+                let registry = Registry::start();
+                registry.nth(n, Fault::too_many(2));
+                let started = Instant::now();
+                artifact.publish(&registry.host(), &[]).exits(0);
+                assert!(started.elapsed() >= Duration::from_secs(2), "{what}");
+                is_published(&artifact, &registry, &what);
+            });
+        }
+    });
 }
 
 #[test]

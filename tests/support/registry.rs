@@ -122,9 +122,9 @@ impl Seen {
         )
     }
 
-    /// Whether it is part of an upload of a blob.
+    /// Whether it carried bytes of a blob.
     pub fn is_upload(&self) -> bool {
-        self.method != "GET" && self.path.contains("/blobs/uploads")
+        self.received > 0 && self.path.contains("/blobs/uploads")
     }
 }
 
