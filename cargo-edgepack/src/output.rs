@@ -112,7 +112,7 @@ impl Printer {
             return;
         }
         let word = if report.dry_run {
-            "would publish"
+            "would publish (no registry was asked)"
         } else {
             "published"
         };

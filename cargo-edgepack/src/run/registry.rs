@@ -63,12 +63,8 @@ impl App {
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
         let options = self.options(&flags.access)?;
+        check_sources(flags)?;
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
-            for source in &flags.sources {
-                if let Some(parsed) = LayoutReference::parse(source) {
-                    parsed?;
-                }
-            }
             destination_of(&edgepack::config::PublishConfig::default())?;
         }
 
@@ -468,6 +464,19 @@ impl App {
         }
         Ok(exit_code::OK)
     }
+}
+
+/// What is wrong with the sources is said before any of them is built.
+fn check_sources(flags: &Publish) -> Result<(), Error> {
+    if flags.sources.len() > 1 && flags.build.name.is_some() {
+        return Err(Error::usage("--name goes with one file"));
+    }
+    for source in &flags.sources {
+        if let Some(parsed) = LayoutReference::parse(source) {
+            parsed?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether what `inspect` was given is an artifact and no file.

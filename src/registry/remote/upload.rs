@@ -33,6 +33,7 @@ const MAX_WHOLE: u64 = 8 << 20;
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
+const UPLOAD_ID_HEADER: &str = "docker-upload-uuid";
 const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 
 /// Whether bytes had to go over the wire.
@@ -262,6 +263,7 @@ impl Remote {
                 0..size
             }
             Style::Chunks(index) => {
+                upload.bookmark.save(&here.location);
                 let chunk = CHUNKS[index].max(here.min_chunk);
                 while here.offset < size {
                     let end = here.offset.saturating_add(chunk).min(size);
@@ -469,7 +471,17 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
 }
 
 fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
-    let location = location(reply).ok_or_else(|| {
+    // Some say the upload's id alone; its address is known then.
+    let by_id = || {
+        let id = reply.headers().get(UPLOAD_ID_HEADER)?.to_str().ok()?;
+        let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let mut address = reply.url().clone();
+        address.set_query(None);
+        let folder = format!("{}/", address.path().trim_end_matches('/'));
+        address.set_path(&folder);
+        plain.then(|| address.join(id).ok())?
+    };
+    let location = location(reply).or_else(by_id).ok_or_else(|| {
         Failure::protocol(
             describe(&Method::POST, reply.url()),
             "the registry does not say where to upload to",
