@@ -12,6 +12,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
@@ -20,6 +22,9 @@ use crate::oci::Digest;
 
 /// Above this many bytes the entries that were not used for longest go.
 const MAX_BYTES: u64 = 1 << 30;
+/// The store is gone through after so many bytes more: it takes long where there
+/// are many entries, and they are many where they are small.
+const EVICT_EVERY: u64 = MAX_BYTES / 64;
 const MAGIC: &[u8] = b"edgepack cache 1\n";
 
 /// What a result is found by.
@@ -44,6 +49,8 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: Option<PathBuf>,
+    /// Bytes written since the store was gone through; it is due at first.
+    unseen: Arc<AtomicU64>,
 }
 
 impl Cache {
@@ -52,13 +59,17 @@ impl Cache {
     pub fn at(folder: PathBuf) -> Self {
         Cache {
             folder: Some(folder),
+            unseen: Arc::new(AtomicU64::new(EVICT_EVERY)),
         }
     }
 
     /// A cache that holds nothing.
     #[must_use]
     pub fn disabled() -> Self {
-        Cache { folder: None }
+        Cache {
+            folder: None,
+            unseen: Arc::default(),
+        }
     }
 
     /// The user's cache: `EDGEPACK_CACHE_DIR`, else the platform's folder for
@@ -101,9 +112,19 @@ impl Cache {
         let Some(path) = self.path(key) else { return };
         if write(&path, contents).is_ok()
             && let Some(folder) = &self.folder
+            && self.is_due(contents.len() as u64)
         {
             evict(folder, MAX_BYTES);
         }
+    }
+
+    fn is_due(&self, written: u64) -> bool {
+        let before = self.unseen.fetch_add(written, Ordering::Relaxed);
+        let due = before.saturating_add(written) >= EVICT_EVERY;
+        if due {
+            self.unseen.store(0, Ordering::Relaxed);
+        }
+        due
     }
 }
 
