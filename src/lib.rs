@@ -22,6 +22,7 @@ pub mod environment;
 pub mod error;
 pub mod exit_code;
 pub mod finding;
+mod flags;
 pub mod inspect;
 pub mod oci;
 pub mod output;

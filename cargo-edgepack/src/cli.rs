@@ -8,7 +8,7 @@ use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
-use edgepack::shrink::Level;
+use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use edgepack::size::ByteCount;
 
 mod registry;
@@ -63,6 +63,8 @@ pub enum Command {
     Login(Login),
     /// Forget the credentials for a registry.
     Logout(Logout),
+    /// Show where results of shrinking are kept and how much there is, or clear it.
+    Cache(Cache),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
     /// Runs the optimiser on one core module; the tool starts itself with this.
@@ -121,10 +123,34 @@ pub struct Shrinking {
     /// How much effort goes into shrinking: off, fast, default or max.
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<Level>,
+    /// Which size counts: raw, gzip or zstd [default: raw].
+    #[arg(long, value_name = "MEASURE")]
+    pub optimize_for: Option<Measure>,
     /// Keep this custom section, in place of the default list; `*` matches any
     /// run of characters; may be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub keep_section: Option<Vec<String>>,
+    /// Keep this export and remove all that are not named, with what only they reach; `*` matches
+    /// any run of characters; may be repeated; core modules only.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub keep_export: Option<Vec<String>>,
+    /// Answer this import inside the module: MODULE.FIELD traps when it is called,
+    /// MODULE.FIELD=NUMBER returns the number; may be repeated; core modules only.
+    #[arg(long, value_name = "IMPORT", value_delimiter = ',')]
+    pub stub_import: Option<Vec<Stub>>,
+    /// Do without this proposal: sign-ext; may be repeated.
+    #[arg(long, value_name = "PROPOSAL", value_delimiter = ',')]
+    pub lower: Option<Vec<Lowering>>,
+    /// Let the result use this proposal although the input does not; hosts that lack it then refuse
+    /// the result; may be repeated.
+    #[arg(long, value_name = "PROPOSAL", value_delimiter = ',')]
+    pub allow_proposal: Option<Vec<Proposal>>,
+    /// Take something for granted that cannot be known; where it does not hold, the result does
+    /// something else than the input; may be repeated. traps-never-happen: code that would trap
+    /// may go on with any value, or be gone. low-memory-unused: reads and writes below address
+    /// 1024 may go elsewhere. fast-math: floating-point results may differ, NaN among them.
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub assume: Option<Vec<Assumption>>,
 }
 
 /// What is allowed.
@@ -329,6 +355,17 @@ pub struct Inspect {
     pub access: Access,
 }
 
+/// `cache`.
+#[derive(Debug, Args)]
+pub struct Cache {
+    /// Remove every result that is kept.
+    #[arg(long)]
+    pub clear: bool,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
 /// `schema`.
 #[derive(Debug, Args)]
 pub struct Schema {
@@ -358,12 +395,15 @@ pub enum SchemaOf {
     expect(dead_code, reason = "read where the optimiser is built in")
 )]
 pub struct OptimizeWorker {
-    /// How much effort.
+    /// Which passes are run.
     #[arg(long)]
-    pub level: Level,
+    pub recipe: String,
     /// The proposals that the module uses, as a number.
     #[arg(long)]
     pub proposals: u64,
+    /// What is taken for granted.
+    #[arg(long)]
+    pub assume: Vec<Assumption>,
     /// Address space in bytes.
     #[arg(long)]
     pub memory: u64,
@@ -440,9 +480,25 @@ impl BuildFlags {
             } else {
                 self.shrinking.level
             },
-            keep_sections: self.shrinking.keep_section.clone(),
             variants: self.packing.variants(),
-            ..self.checking.overrides()
+            ..self.shrinking.overrides(self.checking.overrides())
+        }
+    }
+}
+
+impl Shrinking {
+    /// These settings, over those about something else.
+    pub fn overrides(&self, others: Overrides) -> Overrides {
+        Overrides {
+            level: self.level,
+            optimize_for: self.optimize_for,
+            keep_sections: self.keep_section.clone(),
+            keep_exports: self.keep_export.clone(),
+            stub_imports: self.stub_import.clone(),
+            lower: self.lower.clone(),
+            allow_proposals: self.allow_proposal.clone(),
+            assume: self.assume.clone(),
+            ..others
         }
     }
 }

@@ -78,8 +78,9 @@ fn optimize(job: cli::OptimizeWorker) -> u8 {
     let (code, message) = run(Job {
         input: job.input,
         output: job.output,
-        level: job.level,
+        recipe: job.recipe,
         proposals: edgepack::wasm::proposals::Proposals::from_bits(job.proposals),
+        assume: job.assume,
         memory: job.memory,
         time: job.time,
     });
@@ -130,6 +131,7 @@ impl App {
             Command::Check(flags) => self.check(flags),
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
+            Command::Cache(flags) => self.cache(flags),
             Command::Schema(flags) => {
                 match flags.of {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
@@ -441,12 +443,10 @@ impl App {
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
-        let overrides = Overrides {
-            level: flags.shrinking.level,
-            keep_sections: flags.shrinking.keep_section.clone(),
-            ..Overrides::default()
-        };
-        let overrides = overrides.or(environment::overrides()?);
+        let overrides = flags
+            .shrinking
+            .overrides(Overrides::default())
+            .or(environment::overrides()?);
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
         let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;
@@ -476,6 +476,19 @@ impl App {
             MessageFormat::Human => self.printer.paths(&report)?,
         }
         Ok(report.exit_code())
+    }
+
+    fn cache(&self, flags: &cli::Cache) -> Result<u8, Error> {
+        let contents = if flags.clear {
+            self.cache.clear()?
+        } else {
+            self.cache.contents()
+        };
+        match flags.reporting.message_format {
+            MessageFormat::Json => self.printer.json(&contents)?,
+            MessageFormat::Human => self.printer.cache(&contents, flags.clear)?,
+        }
+        Ok(exit_code::OK)
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {

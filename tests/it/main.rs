@@ -10,6 +10,8 @@ mod support;
 
 mod any_registry;
 mod bad_input;
+mod cache;
+mod candidates;
 mod cases;
 mod corpus;
 mod fixtures;
