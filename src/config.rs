@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, did_you_mean};
+use crate::levers::BuildSize;
 use crate::pack::Variants;
 use crate::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::size::ByteCount;
@@ -31,6 +32,8 @@ pub struct Config {
     pub profile: Option<String>,
     /// `true` for a package that is no Wasm: it is left out unless named by `-p`.
     pub skip: Option<bool>,
+    /// How it is compiled.
+    pub build: BuildConfig,
     /// How to make it smaller.
     pub shrink: ShrinkConfig,
     /// What it may be.
@@ -41,6 +44,15 @@ pub struct Config {
     pub publish: PublishConfig,
     /// How it is signed.
     pub sign: SignConfig,
+}
+
+/// `build`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct BuildConfig {
+    /// How far the compiler goes for a small binary: `off`, `stable` or `nightly`.
+    pub size: Option<BuildSize>,
 }
 
 /// `shrink`.
@@ -174,6 +186,9 @@ impl Config {
             target: self.target.or(base.target),
             profile: self.profile.or(base.profile),
             skip: self.skip.or(base.skip),
+            build: BuildConfig {
+                size: self.build.size.or(base.build.size),
+            },
             shrink: ShrinkConfig {
                 level: self.shrink.level.or(base.shrink.level),
                 optimize_for: self.shrink.optimize_for.or(base.shrink.optimize_for),
@@ -261,7 +276,7 @@ mod tests {
     #[test]
     fn reads_every_documented_key() {
         let config = read(&json!({
-            "target": "wasm32-wasip2", "profile": "release", "skip": false,
+            "target": "wasm32-wasip2", "profile": "release", "skip": false, "build": {"size": "nightly"},
             "shrink": {"level": "default", "keep-sections": ["producers"], "optimize-for": "gzip",
                 "keep-exports": ["run"], "stub-imports": ["env.now=0"], "lower": ["sign-ext"],
                 "allow-proposals": ["simd"], "assume": ["fast-math"]},
@@ -273,6 +288,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.budget.raw, Some(ByteCount(1 << 20)));
         assert_eq!(config.budget.gzip, Some(ByteCount(400)));
+        assert_eq!(config.build.size, Some(BuildSize::Nightly));
         assert_eq!(config.shrink.level, Some(Level::Default));
         assert_eq!(config.shrink.optimize_for, Some(Measure::Gzip));
     }

@@ -15,6 +15,8 @@ use crate::registry::http::Options;
 pub const TARGET: &str = "EDGEPACK_TARGET";
 /// `EDGEPACK_PROFILE`: the cargo profile.
 pub const PROFILE: &str = "EDGEPACK_PROFILE";
+/// `EDGEPACK_BUILD_SIZE`: as `build.size`.
+pub const BUILD_SIZE: &str = "EDGEPACK_BUILD_SIZE";
 /// `EDGEPACK_SHRINK_LEVEL`: as `shrink.level`.
 pub const SHRINK_LEVEL: &str = "EDGEPACK_SHRINK_LEVEL";
 /// `EDGEPACK_SHRINK_OPTIMIZE_FOR`: as `shrink.optimize-for`.
@@ -67,7 +69,12 @@ pub fn text(name: &str) -> Result<Option<String>, Error> {
     }
 }
 
-fn parsed<T: FromStr<Err = String>>(name: &str) -> Result<Option<T>, Error> {
+/// The value of a variable that is set to something, parsed.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable.
+pub fn parsed<T: FromStr<Err = String>>(name: &str) -> Result<Option<T>, Error> {
     text(name)?
         .map(|value| {
             value

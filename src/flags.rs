@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cargo_metadata::{Target, TargetKind};
 
 use crate::error::Error;
+use crate::levers::BuildSize;
 
 /// What is handed on to cargo, under cargo's own names.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub struct CargoFlags {
     pub profile: Option<String>,
     /// `--target`.
     pub target: Option<String>,
+    /// `--min-size`.
+    pub size: Option<BuildSize>,
     /// `--target-dir`.
     pub target_dir: Option<PathBuf>,
     /// `--locked`.

@@ -24,6 +24,7 @@ pub mod exit_code;
 pub mod finding;
 mod flags;
 pub mod inspect;
+pub mod levers;
 pub mod oci;
 pub mod output;
 pub mod pack;

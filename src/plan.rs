@@ -10,6 +10,7 @@ use crate::config::{Config, PublishConfig};
 use crate::error::{Error, WASM_TARGETS, did_you_mean};
 pub use crate::flags::{CargoFlags, TargetFlags};
 use crate::flags::{is_bin, is_cdylib, is_example};
+use crate::levers::BuildSize;
 use crate::pack::{Metadata, Variants};
 use crate::project::Project;
 use crate::shrink::{self, Assumption, Level, Lowering, Measure, Proposal, Stub};
@@ -147,6 +148,8 @@ pub struct PackagePlan {
     pub target: String,
     /// The cargo profile.
     pub profile: String,
+    /// How far the compiler goes for a small binary.
+    pub size: BuildSize,
     /// What comes after the compiler.
     pub settings: Settings,
     /// Where it is to be published, as far as the configuration says.
@@ -176,6 +179,8 @@ pub struct Group {
     pub target: String,
     /// The cargo profile.
     pub profile: String,
+    /// How far the compiler goes for a small binary.
+    pub size: BuildSize,
     /// The name of a package that may turn out to be no Wasm: it is built by
     /// itself, and left out should it not compile.
     pub doubtful: Option<String>,
@@ -245,6 +250,7 @@ impl Plan {
             let group = Group {
                 target: built.target.clone(),
                 profile: built.profile.clone(),
+                size: built.size,
                 doubtful: (some_are_set_up && !named && !has_table(package))
                     .then(|| package.name.to_string()),
             };
@@ -349,6 +355,7 @@ fn package_plan(
             .clone()
             .or(config.profile)
             .unwrap_or_else(|| "release".to_owned()),
+        size: flags.size.or(config.build.size).unwrap_or_default(),
         settings,
         publish: config.publish,
         metadata: Metadata {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edgepack::environment;
 use edgepack::error::Error;
+use edgepack::levers::BuildSize;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
@@ -188,7 +189,7 @@ pub struct Packing {
 #[derive(Debug, Args)]
 pub struct Build {
     /// A .wasm file to take in place of a Rust project.
-    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "cargo_args"])]
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
     pub file: Option<PathBuf>,
     /// How to build.
     #[command(flatten)]
@@ -291,6 +292,17 @@ pub struct Compilation {
     /// wasm32-unknown-unknown.
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
+    /// Compile for size, where the profile says nothing else: opt-level z, fat LTO, one codegen
+    /// unit, panic=abort. With `=nightly` the standard library is compiled along, for size too;
+    /// a panic then ends the program without a message.
+    #[arg(
+        long,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "stable"
+    )]
+    pub min_size: Option<BuildSize>,
     /// The folder for all that is made.
     #[arg(long, value_name = "DIRECTORY")]
     pub target_dir: Option<PathBuf>,
@@ -459,6 +471,11 @@ impl BuildFlags {
             target: match &compilation.target {
                 Some(target) => Some(target.clone()),
                 None => variable(environment::TARGET)?,
+            },
+            size: match compilation.min_size {
+                Some(size) => Some(size),
+                None if self.file.is_some() => None,
+                None => environment::parsed(environment::BUILD_SIZE)?,
             },
             target_dir: compilation.target_dir.clone(),
             locked: compilation.locked,
