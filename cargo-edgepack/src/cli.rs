@@ -474,8 +474,8 @@ impl BuildFlags {
             },
             size: match compilation.min_size {
                 Some(size) => Some(size),
-                None if self.file.is_some() => None,
-                None => environment::parsed(environment::BUILD_SIZE)?,
+                None if compiles => environment::parsed(environment::BUILD_SIZE)?,
+                None => None,
             },
             target_dir: compilation.target_dir.clone(),
             locked: compilation.locked,

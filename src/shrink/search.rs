@@ -331,7 +331,7 @@ fn judged(
 /// Binaryen writes a data count section wherever bulk memory is in play. A module
 /// that had none needs none, and without it loads on hosts that know only
 /// `memory.copy` and `memory.fill` of that proposal.
-pub fn without_new_data_count(optimized: Vec<u8>, input: &[u8]) -> Vec<u8> {
+pub(super) fn without_new_data_count(optimized: Vec<u8>, input: &[u8]) -> Vec<u8> {
     let has_one = |bytes: &[u8]| {
         sections(bytes).is_ok_and(|all| all.iter().any(|s| s.id == DATA_COUNT_SECTION))
     };

@@ -17,6 +17,7 @@ mod corpus;
 mod fixtures;
 mod generated;
 mod hostile_registry;
+mod interface;
 mod min_size;
 mod pack;
 mod peers;
