@@ -65,7 +65,7 @@ pub fn source_date_epoch() -> Result<Option<Timestamp>, Error> {
 pub fn remap_flags(project: &Project, sysroot: &Path) -> Vec<String> {
     let root = project.metadata.workspace_root.as_std_path();
     let mut pairs: Vec<(PathBuf, String)> = vec![(sysroot.to_owned(), "/rust".to_owned())];
-    if let Some(home) = home::cargo_home() {
+    if let Some(home) = cargo_home() {
         pairs.push((home, "/cargo".to_owned()));
     }
     pairs.push((root.to_owned(), "/src".to_owned()));
@@ -83,14 +83,11 @@ pub fn remap_flags(project: &Project, sysroot: &Path) -> Vec<String> {
     flags
 }
 
-mod home {
-    use std::path::PathBuf;
-
-    /// `CARGO_HOME`, else `.cargo` in the home folder.
-    pub fn cargo_home() -> Option<PathBuf> {
-        std::env::var_os("CARGO_HOME")
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| etcetera::home_dir().ok().map(|home| home.join(".cargo")))
-    }
+/// `CARGO_HOME`, else `.cargo` in the home folder.
+#[must_use]
+pub fn cargo_home() -> Option<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| etcetera::home_dir().ok().map(|home| home.join(".cargo")))
 }
