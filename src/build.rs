@@ -16,7 +16,7 @@ use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
 use crate::source;
-use crate::toolchain::Nightly;
+use crate::toolchain::{self, Nightly};
 
 /// A file that cargo made.
 #[derive(Clone, Debug)]
@@ -181,7 +181,9 @@ pub fn compile(
         command.arg(format!("--jobs={jobs}"));
     }
     command.args(&levers.args).args(&flags.extra);
-    let mut rustflags = source::remap_flags(project, toolchains.sysroot(group));
+    let sysroot = toolchains.sysroot(group);
+    let library = toolchain::library_sources(sysroot);
+    let mut rustflags = source::remap_flags(project, sysroot, library);
     rustflags.extend(levers.rustflags);
     command.envs(levers.env).env(
         "CARGO_ENCODED_RUSTFLAGS",

@@ -28,6 +28,8 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The store is gone through after so many bytes more: it takes long where there
 /// are many entries, and they are many where they are small.
 const EVICT_EVERY: u64 = MAX_BYTES / 64;
+/// The folder of claims. Their files are empty.
+const LOCKS: &str = "locks";
 /// What the names of entries begin with until they are whole.
 const NEW: &str = ".new-";
 const MAGIC: &[u8] = b"edgepack cache 1\n";
@@ -123,6 +125,16 @@ impl Cache {
             let _ = file.set_modified(SystemTime::now());
         }
         Some(contents.to_vec())
+    }
+
+    /// Claims `key` for as long as the file is open; none where another process has it.
+    #[must_use]
+    pub fn claim(&self, key: &Key) -> Option<std::fs::File> {
+        let folder = self.folder.as_ref()?.join(LOCKS);
+        std::fs::create_dir_all(&folder).ok()?;
+        let file = std::fs::File::create(folder.join(&key.0)).ok()?;
+        file.try_lock().ok()?;
+        Some(file)
     }
 
     /// What is in it now.

@@ -416,7 +416,7 @@ impl Push<'_> {
                 blob,
                 file: &file,
                 mount_from: elsewhere.as_deref(),
-                bookmark: Bookmark::new(self.context.cache, remote.repository(), &blob.digest),
+                bookmark: Bookmark::new(self.context.cache, remote.repository(), blob),
                 on_progress: &|done| {
                     (self.context.on_event)(Event::Progress {
                         item: self.number,

@@ -60,11 +60,17 @@ pub fn source_date_epoch() -> Result<Option<Timestamp>, Error> {
 
 /// Rustc flags that replace this machine's paths by names that are the same on
 /// every machine, so that neither panic messages nor debug information differ.
-/// The most specific ones come last, which is the one that rustc takes.
+/// The most specific ones come last, which is the one that rustc takes. `library` is
+/// from [`crate::toolchain::library_sources`].
 #[must_use]
-pub fn remap_flags(project: &Project, sysroot: &Path) -> Vec<String> {
+pub fn remap_flags(
+    project: &Project,
+    sysroot: &Path,
+    library: Option<(PathBuf, String)>,
+) -> Vec<String> {
     let root = project.metadata.workspace_root.as_std_path();
     let mut pairs: Vec<(PathBuf, String)> = vec![(sysroot.to_owned(), "/rust".to_owned())];
+    pairs.extend(library);
     if let Some(home) = cargo_home() {
         pairs.push((home, "/cargo".to_owned()));
     }

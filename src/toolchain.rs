@@ -20,6 +20,27 @@ pub fn sysroot(rustc: &Path, folder: &Path) -> Result<PathBuf, Error> {
     Ok(PathBuf::from(out.trim()))
 }
 
+/// The name under which a toolchain's standard library was compiled: rustc puts the
+/// real folder in its place where the sources are installed (`rust-src`), and what it
+/// compiles would depend on that. None where they are not.
+#[must_use]
+pub fn library_sources(sysroot: &Path) -> Option<(PathBuf, String)> {
+    let sources = sysroot.join("lib/rustlib/src/rust");
+    if !sources.is_dir() {
+        return None;
+    }
+    let version = tool::capture(Command::new(sysroot.join("bin/rustc")).arg("-vV")).ok()?;
+    let field = |name: &str| {
+        let mut lines = version.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+    };
+    let hash = field("commit-hash:").filter(|hash| hash != "unknown");
+    Some((
+        sources,
+        format!("/rustc/{}", hash.or_else(|| field("release:"))?),
+    ))
+}
+
 /// Whether the standard library for `target` is in the sysroot.
 #[must_use]
 pub fn has_target(sysroot: &Path, target: &str) -> bool {
