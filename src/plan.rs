@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use cargo_metadata::{Package, PackageId, Target, TargetKind};
 use wildmatch::WildMatch;
 
-use crate::config::{Config, PublishConfig};
+use crate::config::{Config, PublishConfig, SignConfig};
 use crate::error::{Error, WASM_TARGETS, did_you_mean};
 use crate::pack::{Metadata, Variants};
 use crate::project::Project;
@@ -261,6 +261,8 @@ pub struct PackagePlan {
     pub settings: Settings,
     /// Where it is to be published, as far as the configuration says.
     pub publish: PublishConfig,
+    /// How it is to be signed, as far as the configuration says.
+    pub sign: SignConfig,
     /// What is said about the artifact; the name is that of the package.
     pub metadata: Metadata,
     /// Whether artifacts are named after cargo's targets, because there are several.
@@ -461,6 +463,7 @@ fn package_plan(
             .unwrap_or_else(|| "release".to_owned()),
         settings,
         publish: config.publish,
+        sign: config.sign,
         metadata: Metadata {
             name: package.name.to_string(),
             version: package.version.to_string(),

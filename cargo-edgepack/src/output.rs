@@ -16,7 +16,10 @@ use edgepack::pipeline::{COMPILE, Event, SHRINK};
 use edgepack::publish::Item;
 use edgepack::pull::{Pulled, Resolved};
 use edgepack::registry::failure::Failure;
-use edgepack::report::{PackageReport, PublishReport, Report, TagState};
+use edgepack::report::{PackageReport, PublishReport, Report, SignatureState, TagState};
+use edgepack::sign::attach::Signed;
+use edgepack::sign::key::PublicKey;
+use edgepack::sign::verify::Verified;
 use edgepack::size::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -128,6 +131,14 @@ impl Printer {
             };
             row("tag", &format!("{} ({state})", tag.name));
         }
+        for signature in &report.signatures {
+            let state = match signature.state {
+                SignatureState::Made => "made",
+                SignatureState::Unchanged => "was there",
+                SignatureState::Planned => "would be made",
+            };
+            row("signature", &format!("{} ({state})", signature.format));
+        }
         if report.dry_run {
             for blob in &item.bundle.blobs {
                 row(
@@ -160,6 +171,35 @@ impl Printer {
         );
         row("from", &resolved.reference);
         row("sha256", pulled.digest.hex());
+    }
+
+    /// An artifact that was signed.
+    pub fn signed(&self, name: &str, asked: &str, key: &PublicKey, signed: &[Signed]) {
+        if self.quiet {
+            return;
+        }
+        say!("{GREEN}signed{GREEN:#} {name}");
+        if asked != name {
+            row("for", &format!("{asked}, which stands for this digest now"));
+        }
+        for signature in signed {
+            let state = if signature.new { "made" } else { "was there" };
+            row("signature", &format!("{} ({state})", signature.format));
+        }
+        row("key", &format!("{}, {}", key.kind(), key.fingerprint()));
+    }
+
+    /// An artifact whose signature holds.
+    pub fn verified(&self, name: &str, key: &PublicKey, verified: &Verified) {
+        if self.quiet {
+            return;
+        }
+        say!("{GREEN}verified{GREEN:#} {name}");
+        row(
+            "signature",
+            &format!("{} in {}", verified.format, verified.manifest),
+        );
+        row("key", &format!("{}, {}", key.kind(), key.fingerprint()));
     }
 
     /// What an artifact says about itself, on stdout.

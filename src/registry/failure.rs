@@ -45,6 +45,8 @@ pub struct Failure {
     pub unconnected: bool,
     /// What to do, where this is known on the spot.
     pub hint: Option<String>,
+    /// Whether content came that does not have its digest.
+    pub altered: bool,
 }
 
 /// Method and URL for people.
@@ -71,6 +73,16 @@ impl Failure {
             retry: Retry::Never,
             unconnected: false,
             hint: None,
+            altered: false,
+        }
+    }
+
+    /// Content that does not have the digest it was asked for by.
+    #[must_use]
+    pub fn altered(request: impl Into<String>, message: impl Into<String>) -> Self {
+        Failure {
+            altered: true,
+            ..Failure::protocol(request, message)
         }
     }
 
@@ -136,6 +148,7 @@ impl Failure {
             retry,
             unconnected: false,
             hint: None,
+            altered: false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgepack::config::SignConfig;
 use edgepack::destination::{self, Artifact, Place, refuse_collisions};
 use edgepack::environment;
 use edgepack::error::Error;
@@ -24,13 +25,20 @@ use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::package;
 use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference, Repository};
 use edgepack::registry::remote;
-use edgepack::report::{OciReport, PublishReport, Report, TagReport, TagState};
+use edgepack::report::{
+    OciReport, PublishReport, Report, SignatureReport, SignatureState, TagReport, TagState,
+};
+use edgepack::sign::attach::Signing;
+use edgepack::sign::source::KeySource;
+use edgepack::sign::{Format, verify};
 
-use super::{App, Built, write_report};
+use super::sign::Signers;
+use super::{App, Approve, Built, write_report};
 use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Publish, Pull, Transport};
 use crate::progress::Progress;
 use edgepack::plan::CargoFlags;
 
+const LOGIN_EXAMPLE: &str = "printenv REGISTRY_TOKEN | cargo edgepack login …";
 /// A password that is longer is none.
 const MAX_PASSWORD: u64 = 1 << 20;
 
@@ -43,6 +51,7 @@ struct Candidate {
     layout: Layout,
     manifest: edgepack::oci::Descriptor,
     publish: edgepack::config::PublishConfig,
+    sign: SignConfig,
 }
 
 impl App {
@@ -63,6 +72,8 @@ impl App {
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
         let options = self.options(&flags.access)?;
+        let signers = Signers::new(&flags.signing)?;
+        let quiet = |_: &str| {};
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
             for source in &flags.sources {
                 if let Some(parsed) = LayoutReference::parse(source) {
@@ -70,10 +81,13 @@ impl App {
                 }
             }
             destination_of(&edgepack::config::PublishConfig::default())?;
+            signers.of(&SignConfig::default(), &quiet)?;
         }
 
-        let (mut report, folder, candidates) =
-            self.candidates(flags, cargo, &|config| destination_of(config).map(|_| ()))?;
+        let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
+            signers.of(sign, &quiet)?;
+            destination_of(config).map(|_| ())
+        })?;
         if report.exit_code() != exit_code::OK {
             self.finish(
                 &report,
@@ -109,7 +123,8 @@ impl App {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
             };
-            items.push(item(candidate, place, known, to_layout)?);
+            let signing = signers.of(&candidate.sign, &|text| self.printer.note(text))?;
+            items.push(item(candidate, place, known, to_layout, signing)?);
         }
         let plain: Vec<String> = candidates
             .iter()
@@ -187,7 +202,7 @@ impl App {
         &self,
         flags: &Publish,
         cargo: &CargoFlags,
-        approve: &dyn Fn(&edgepack::config::PublishConfig) -> Result<(), Error>,
+        approve: &Approve<'_>,
     ) -> Result<
         (
             Report,
@@ -215,7 +230,7 @@ impl App {
                     self.build_file(Path::new(source), &flags.build, cargo)?;
                 folder = Some(destination);
                 for built in built {
-                    approve(&built.publish)?;
+                    approve(&built.publish, &built.sign)?;
                     candidates.extend(packed(&built)?);
                     reports.push(built.report);
                 }
@@ -241,6 +256,7 @@ impl App {
                             .iter()
                             .map(|t| (t.name.clone(), TagState::Planned))
                             .collect(),
+                        signatures: Vec::new(),
                         sent: 0,
                     })
                 })
@@ -256,13 +272,15 @@ impl App {
                 .iter()
                 .map(|item| {
                     self.cancel.check()?;
-                    publish::copy_to_layout(item, &layout, rules)?;
+                    let signatures =
+                        block_on(&self.cancel, publish::copy_to_layout(item, &layout, rules))?;
                     Ok(Published {
                         tags: item
                             .tags
                             .iter()
                             .map(|t| (t.name.clone(), TagState::Set))
                             .collect(),
+                        signatures,
                         sent: 0,
                     })
                 })
@@ -291,19 +309,19 @@ impl App {
         })
     }
 
-    fn client(&self, options: Options) -> Result<Arc<Client>, Error> {
+    pub(super) fn client(&self, options: Options) -> Result<Arc<Client>, Error> {
         let printer = Arc::clone(&self.printer);
         let on_retry = move |failure: &Failure, wait: Duration| printer.retry(failure, wait);
         Ok(Arc::new(Client::new(options, Box::new(on_retry))?))
     }
 
     /// How to speak to registries: flags over variables. Reads the password.
-    fn options(&self, access: &Access) -> Result<Options, Error> {
+    pub(super) fn options(&self, access: &Access) -> Result<Options, Error> {
         let mut options = self.transport(&access.transport)?;
         if let Some(username) = &access.username {
             options.credential = Some(Credential::Password {
                 username: username.clone(),
-                password: read_password()?,
+                password: read_password(LOGIN_EXAMPLE)?,
             });
         }
         Ok(options)
@@ -338,6 +356,10 @@ impl App {
                 .plain_http
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
+        let key = match &flags.key {
+            Some(key) => Some(KeySource::parse(key)?.public()?),
+            None => None,
+        };
         let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
@@ -353,18 +375,25 @@ impl App {
         } else {
             Pending::new(&target)?
         };
-        let (resolved, pulled) = block_on(&self.cancel, async {
-            let source = match (&flags.package, &flags.reference) {
+        let (resolved, pulled, verified) = block_on(&self.cancel, async {
+            let mut source = match (&flags.package, &flags.reference) {
                 (Some(package), _) => {
                     Source::remote(&wkg.locate(package, &client).await?, &client)?
                 }
                 (None, Some(text)) => Source::parse(text, &client)?,
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
+            let verified = match &key {
+                Some(key) => {
+                    let (manifest, _) = source.pin().await?;
+                    Some(verify::verify(source.place(), &manifest.digest, key).await?)
+                }
+                None => None,
+            };
             let resolved = pull::resolve(&source).await?;
             let pulled =
                 pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
-            Ok((resolved, pulled))
+            Ok((resolved, pulled, verified))
         })?;
         progress.end();
         self.cancel.check()?;
@@ -375,6 +404,9 @@ impl App {
         }
         pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
+        if let (Some(key), Some(verified)) = (&key, &verified) {
+            self.printer.verified(&resolved.reference, key, verified);
+        }
         match flags.reporting.message_format {
             MessageFormat::Human => self
                 .printer
@@ -441,7 +473,7 @@ impl App {
         if flags.transport.plain_http {
             options.plain_http.push(host.clone());
         }
-        let password = read_password()?;
+        let password = read_password(LOGIN_EXAMPLE)?;
         let credential = Credential::Password {
             username: flags.username.clone(),
             password: password.clone(),
@@ -478,7 +510,7 @@ pub(super) fn reference_in(path: &Path) -> Option<&str> {
 }
 
 /// From stdin, without the newline that `echo` puts behind it.
-fn read_password() -> Result<Secret, Error> {
+pub(super) fn read_password(example: &str) -> Result<Secret, Error> {
     let mut text = String::new();
     std::io::stdin()
         .take(MAX_PASSWORD)
@@ -489,9 +521,7 @@ fn read_password() -> Result<Secret, Error> {
     if password.is_empty() {
         return Err(Error::Usage {
             message: "there is no password on stdin".into(),
-            hint: Some(
-                "pipe it in, for example: printenv REGISTRY_TOKEN | cargo edgepack login …".into(),
-            ),
+            hint: Some(format!("pipe it in, for example: {example}")),
         });
     }
     Ok(Secret::new(password.to_owned()))
@@ -510,6 +540,7 @@ fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
             manifest: layout.resolve(Some(artifact.manifest_digest.as_str()))?,
             layout,
             publish: built.publish.clone(),
+            sign: built.sign.clone(),
         })
     };
     built.report.artifacts.iter().map(candidate).collect()
@@ -543,6 +574,7 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
                 layout: layout.clone(),
                 manifest: entry,
                 publish: edgepack::config::PublishConfig::default(),
+                sign: SignConfig::default(),
             }
         })
         .collect())
@@ -553,6 +585,7 @@ fn item(
     place: &Place,
     subjects: &Subjects,
     to_layout: Option<&Path>,
+    signing: Option<Arc<Signing>>,
 ) -> Result<Item, Error> {
     let repository = match (&place.repository, to_layout) {
         (Some(repository), _) => repository.clone(),
@@ -568,6 +601,7 @@ fn item(
         layout: candidate.layout.clone(),
         repository,
         tags: place.tags.clone(),
+        signing,
     })
 }
 
@@ -597,8 +631,41 @@ fn publish_report(
                 state: *state,
             })
             .collect(),
+        signatures: signatures(item, to_layout, published, dry_run),
         size: item.bundle.size(),
         sent: published.sent,
         dry_run,
     }
+}
+
+fn signatures(
+    item: &Item,
+    to_layout: Option<&Path>,
+    published: &Published,
+    dry_run: bool,
+) -> Vec<SignatureReport> {
+    if let (Some(signing), true) = (&item.signing, dry_run) {
+        let planned = |format: &&Format| to_layout.is_none() || **format == Format::Bundle;
+        return signing
+            .formats
+            .iter()
+            .filter(planned)
+            .map(|format| SignatureReport {
+                format: format.to_string(),
+                state: SignatureState::Planned,
+            })
+            .collect();
+    }
+    published
+        .signatures
+        .iter()
+        .map(|signed| SignatureReport {
+            format: signed.format.to_string(),
+            state: if signed.new {
+                SignatureState::Made
+            } else {
+                SignatureState::Unchanged
+            },
+        })
+        .collect()
 }
