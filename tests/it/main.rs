@@ -23,4 +23,6 @@ mod publish_faults;
 mod registry_itself;
 mod registry_peers;
 mod report;
+mod sign;
+mod sign_peers;
 mod variants;
