@@ -12,9 +12,11 @@ use cargo_metadata::{Message, PackageId, Target};
 
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
 use crate::source;
+use crate::toolchain::{self, Nightly};
 
 /// A file that cargo made.
 #[derive(Clone, Debug)]
@@ -88,6 +90,37 @@ fn chain(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
+/// The toolchains of a run.
+#[derive(Clone, Debug)]
+pub struct Toolchains {
+    /// The folder of the one in use.
+    pub sysroot: PathBuf,
+    /// The one that compiles the standard library along, where that is asked for.
+    pub nightly: Option<Nightly>,
+}
+
+impl Toolchains {
+    /// The one that compiles a group.
+    fn of(&self, group: &Group) -> Option<&Nightly> {
+        self.nightly
+            .as_ref()
+            .filter(|_| group.size == BuildSize::Nightly)
+    }
+
+    /// Rustup's name for the one that compiles a group; none for the one in use.
+    #[must_use]
+    pub fn name(&self, group: &Group) -> Option<&'static str> {
+        self.of(group)?.name
+    }
+
+    /// The folder of the one that compiles a group.
+    #[must_use]
+    pub fn sysroot(&self, group: &Group) -> &Path {
+        self.of(group)
+            .map_or(&self.sysroot, |nightly| &nightly.sysroot)
+    }
+}
+
 /// Runs cargo for one group of packages.
 ///
 /// # Errors
@@ -96,13 +129,29 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn compile(
     project: &Project,
     config: &CargoConfig,
-    sysroot: &Path,
+    toolchains: &Toolchains,
     flags: &CargoFlags,
     group: &Group,
     packages: &[&PackagePlan],
     cancel: &Cancel,
 ) -> Result<Vec<Compiled>, Error> {
-    let mut command = Command::new(project::cargo());
+    let workspace = project.metadata.workspace_root.as_std_path();
+    let nightly = toolchains.of(group);
+    let levers = Levers::new(
+        group.size,
+        &group.profile,
+        &group.target,
+        workspace,
+        nightly,
+    );
+    let mut command = match toolchains.name(group) {
+        Some(name) => {
+            let mut command = Command::new("rustup");
+            command.args(["run", name, "cargo"]);
+            command
+        }
+        None => Command::new(project::cargo()),
+    };
     command.args(["build", "--message-format=json-render-diagnostics"]);
     command
         .arg("--manifest-path")
@@ -131,10 +180,14 @@ pub fn compile(
     if let Some(jobs) = &flags.jobs {
         command.arg(format!("--jobs={jobs}"));
     }
-    command.args(&flags.extra);
-    command.env(
+    command.args(&levers.args).args(&flags.extra);
+    let sysroot = toolchains.sysroot(group);
+    let library = toolchain::library_sources(sysroot);
+    let mut rustflags = source::remap_flags(project, sysroot, library);
+    rustflags.extend(levers.rustflags);
+    command.envs(levers.env).env(
         "CARGO_ENCODED_RUSTFLAGS",
-        config.encoded_rustflags(&group.target, source::remap_flags(project, sysroot))?,
+        config.encoded_rustflags(&group.target, rustflags)?,
     );
 
     let mut compiled = Vec::new();

@@ -12,14 +12,26 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::error::Error;
 use crate::oci::Digest;
 
 /// Above this many bytes the entries that were not used for longest go.
 const MAX_BYTES: u64 = 1 << 30;
+/// The store is gone through after so many bytes more: it takes long where there
+/// are many entries, and they are many where they are small.
+const EVICT_EVERY: u64 = MAX_BYTES / 64;
+/// The folder of claims. Their files are empty.
+const LOCKS: &str = "locks";
+/// What the names of entries begin with until they are whole.
+const NEW: &str = ".new-";
 const MAGIC: &[u8] = b"edgepack cache 1\n";
 
 /// What a result is found by.
@@ -40,10 +52,25 @@ impl Key {
     }
 }
 
+/// What is in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Contents {
+    /// Its folder; null where there is none, and nothing is kept.
+    pub folder: Option<PathBuf>,
+    /// How many results it holds.
+    pub entries: u64,
+    /// How many bytes they take.
+    pub bytes: u64,
+    /// Above this many bytes the results that were not used for longest go.
+    pub limit: u64,
+}
+
 /// The store.
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: Option<PathBuf>,
+    /// Bytes written since the store was gone through; it is due at first.
+    unseen: Arc<AtomicU64>,
 }
 
 impl Cache {
@@ -52,13 +79,17 @@ impl Cache {
     pub fn at(folder: PathBuf) -> Self {
         Cache {
             folder: Some(folder),
+            unseen: Arc::new(AtomicU64::new(EVICT_EVERY)),
         }
     }
 
     /// A cache that holds nothing.
     #[must_use]
     pub fn disabled() -> Self {
-        Cache { folder: None }
+        Cache {
+            folder: None,
+            unseen: Arc::default(),
+        }
     }
 
     /// The user's cache: `EDGEPACK_CACHE_DIR`, else the platform's folder for
@@ -96,23 +127,80 @@ impl Cache {
         Some(contents.to_vec())
     }
 
+    /// Claims `key` for as long as the file is open; none where another process has it.
+    #[must_use]
+    pub fn claim(&self, key: &Key) -> Option<std::fs::File> {
+        let folder = self.folder.as_ref()?.join(LOCKS);
+        std::fs::create_dir_all(&folder).ok()?;
+        let file = std::fs::File::create(folder.join(&key.0)).ok()?;
+        file.try_lock().ok()?;
+        Some(file)
+    }
+
+    /// What is in it now.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        let files = self.folder.as_deref().map(files).unwrap_or_default();
+        Contents {
+            folder: self.folder.clone(),
+            entries: files.len() as u64,
+            bytes: files.iter().map(|file| file.len).sum(),
+            limit: MAX_BYTES,
+        }
+    }
+
+    /// Removes every entry and returns what there was. Files that are not the
+    /// store's own stay, whatever folder it was put into.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] for the first entry that cannot be removed.
+    pub fn clear(&self) -> Result<Contents, Error> {
+        let before = self.contents();
+        let Some(folder) = self.folder.as_deref() else {
+            return Ok(before);
+        };
+        for File { path, .. } in files(folder) {
+            match std::fs::remove_file(&path) {
+                // Another run may have been quicker.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        for shard in shards(folder) {
+            // One that holds something else, or was filled meanwhile, stays.
+            let _ = std::fs::remove_dir(shard);
+        }
+        Ok(before)
+    }
+
     /// Stores `contents` under `key`.
     pub fn put(&self, key: &Key, contents: &[u8]) {
         let Some(path) = self.path(key) else { return };
         if write(&path, contents).is_ok()
             && let Some(folder) = &self.folder
+            && self.is_due(contents.len() as u64)
         {
             evict(folder, MAX_BYTES);
         }
+    }
+
+    fn is_due(&self, written: u64) -> bool {
+        let before = self.unseen.fetch_add(written, Ordering::Relaxed);
+        let due = before.saturating_add(written) >= EVICT_EVERY;
+        if due {
+            self.unseen.store(0, Ordering::Relaxed);
+        }
+        due
     }
 }
 
 fn write(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
     file.write_all(MAGIC)?;
     file.write_all(Digest::of(contents).hex().as_bytes())?;
     file.write_all(contents)?;
@@ -120,24 +208,67 @@ fn write(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// An entry on the disk.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct File {
+    used: SystemTime,
+    len: u64,
+    path: PathBuf,
+}
+
+/// The folders that hold entries: two digits of the key.
+fn shards(folder: &Path) -> Vec<PathBuf> {
+    let is_shard = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.len() == 2 && is_hex(name))
+    };
+    children(folder).filter(is_shard).collect()
+}
+
+/// Every entry, those that are being written or were left half-written included.
+fn files(folder: &Path) -> Vec<File> {
+    let is_entry = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with(NEW) || (name.len() == 62 && is_hex(name)))
+    };
+    shards(folder)
+        .iter()
+        .flat_map(|shard| children(shard))
+        .filter(is_entry)
+        .filter_map(|path| {
+            let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some(File {
+                used: meta.modified().ok()?,
+                len: meta.len(),
+                path,
+            })
+        })
+        .collect()
+}
+
+fn children(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+fn is_hex(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+}
+
 /// Removes the entries that were used least recently until `limit` bytes are left.
 fn evict(folder: &Path, limit: u64) {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries(folder)
-        .flat_map(|shard| entries(&shard.path()))
-        .filter_map(|entry| {
-            let meta = entry.metadata().ok()?;
-            Some((meta.modified().ok()?, meta.len(), entry.path()))
-        })
-        .collect();
-    let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
+    let mut files = files(folder);
+    let mut total: u64 = files.iter().map(|file| file.len).sum();
     files.sort_unstable();
-    for (_, len, path) in files {
+    for file in files {
         if total <= limit {
             break;
         }
-        if std::fs::remove_file(path).is_ok() {
-            total -= len;
+        if std::fs::remove_file(file.path).is_ok() {
+            total -= file.len;
         }
     }
 }
@@ -180,5 +311,26 @@ mod tests {
         evict(folder.path(), 2500);
         let left: Vec<_> = keys.iter().map(|k| cache.get(k).is_some()).collect();
         assert_eq!(left, [false, false, true, true]);
+    }
+
+    #[test]
+    fn clearing_leaves_what_is_not_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().to_owned());
+        for i in 0..3_u8 {
+            cache.put(&Key::new("test", &[&[i]]), &[0; 100]);
+        }
+        std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+        std::fs::create_dir_all(folder.path().join("ab")).unwrap();
+        std::fs::write(folder.path().join("ab/also-mine"), "mine").unwrap();
+        let before = cache.contents();
+        assert_eq!(before.entries, 3);
+        assert!(before.bytes > 300 && before.bytes < before.limit);
+        assert_eq!(cache.clear().unwrap(), before);
+        assert_eq!(cache.contents().entries, 0);
+        assert!(folder.path().join("notes.txt").exists());
+        assert!(folder.path().join("ab/also-mine").exists());
+        assert_eq!(cache.get(&Key::new("test", &[&[0]])), None);
+        assert_eq!(Cache::disabled().clear().unwrap().entries, 0);
     }
 }

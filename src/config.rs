@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, did_you_mean};
+use crate::levers::BuildSize;
 use crate::pack::Variants;
-use crate::shrink::Level;
+use crate::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::sign::source::VARIABLE_PREFIX;
 use crate::size::ByteCount;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub profile: Option<String>,
     /// `true` for a package that is no Wasm: it is left out unless named by `-p`.
     pub skip: Option<bool>,
+    /// How it is compiled.
+    pub build: BuildConfig,
     /// How to make it smaller.
     pub shrink: ShrinkConfig,
     /// What it may be.
@@ -44,6 +47,15 @@ pub struct Config {
     pub sign: SignConfig,
 }
 
+/// `build`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct BuildConfig {
+    /// How far the compiler goes for a small binary: `off`, `stable` or `nightly`.
+    pub size: Option<BuildSize>,
+}
+
 /// `shrink`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
@@ -51,9 +63,24 @@ pub struct Config {
 pub struct ShrinkConfig {
     /// How much effort: `off`, `fast`, `default` or `max`.
     pub level: Option<Level>,
+    /// Which size counts: `raw`, `gzip` or `zstd`.
+    pub optimize_for: Option<Measure>,
     /// Custom sections to keep, in place of the default list; `*` matches any run
     /// of characters.
     pub keep_sections: Option<Vec<String>>,
+    /// Exports to keep; the others go, with all that only they reach. `*` matches any
+    /// run of characters.
+    pub keep_exports: Option<Vec<String>>,
+    /// Imports that are answered inside the module: `MODULE.FIELD`, which traps, or
+    /// `MODULE.FIELD=NUMBER`, which returns the number.
+    pub stub_imports: Option<Vec<Stub>>,
+    /// Proposals that the result does without: `sign-ext`.
+    pub lower: Option<Vec<Lowering>>,
+    /// Proposals that the result may use although the input does not.
+    pub allow_proposals: Option<Vec<Proposal>>,
+    /// What the optimiser may take for granted, at your risk: `traps-never-happen`,
+    /// `low-memory-unused`, `fast-math`.
+    pub assume: Option<Vec<Assumption>>,
 }
 
 /// `check`.
@@ -183,9 +210,18 @@ impl Config {
             target: self.target.or(base.target),
             profile: self.profile.or(base.profile),
             skip: self.skip.or(base.skip),
+            build: BuildConfig {
+                size: self.build.size.or(base.build.size),
+            },
             shrink: ShrinkConfig {
                 level: self.shrink.level.or(base.shrink.level),
+                optimize_for: self.shrink.optimize_for.or(base.shrink.optimize_for),
                 keep_sections: self.shrink.keep_sections.or(base.shrink.keep_sections),
+                keep_exports: self.shrink.keep_exports.or(base.shrink.keep_exports),
+                stub_imports: self.shrink.stub_imports.or(base.shrink.stub_imports),
+                lower: self.shrink.lower.or(base.shrink.lower),
+                allow_proposals: self.shrink.allow_proposals.or(base.shrink.allow_proposals),
+                assume: self.shrink.assume.or(base.shrink.assume),
             },
             check: CheckConfig {
                 allow_imports: self.check.allow_imports.or(base.check.allow_imports),
@@ -264,8 +300,10 @@ mod tests {
     #[test]
     fn reads_every_documented_key() {
         let config = read(&json!({
-            "target": "wasm32-wasip2", "profile": "release", "skip": false,
-            "shrink": {"level": "default", "keep-sections": ["producers"]},
+            "target": "wasm32-wasip2", "profile": "release", "skip": false, "build": {"size": "nightly"},
+            "shrink": {"level": "default", "keep-sections": ["producers"], "optimize-for": "gzip",
+                "keep-exports": ["run"], "stub-imports": ["env.now=0"], "lower": ["sign-ext"],
+                "allow-proposals": ["simd"], "assume": ["fast-math"]},
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
             "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true},
@@ -274,7 +312,9 @@ mod tests {
         .unwrap();
         assert_eq!(config.budget.raw, Some(ByteCount(1 << 20)));
         assert_eq!(config.budget.gzip, Some(ByteCount(400)));
+        assert_eq!(config.build.size, Some(BuildSize::Nightly));
         assert_eq!(config.shrink.level, Some(Level::Default));
+        assert_eq!(config.shrink.optimize_for, Some(Measure::Gzip));
     }
 
     #[test]
@@ -309,6 +349,10 @@ mod tests {
     fn names_the_key_whose_value_is_wrong() {
         for (table, text) in [
             (json!({"shrink": {"level": "fsat"}}), "shrink.level"),
+            (
+                json!({"shrink": {"optimize-for": "xz"}}),
+                "shrink.optimize-for",
+            ),
             (json!({"budget": {"raw": "lots"}}), "budget.raw"),
             (
                 json!({"check": {"allow-imports": "all"}}),

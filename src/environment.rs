@@ -16,10 +16,24 @@ use crate::registry::http::Options;
 pub const TARGET: &str = "EDGEPACK_TARGET";
 /// `EDGEPACK_PROFILE`: the cargo profile.
 pub const PROFILE: &str = "EDGEPACK_PROFILE";
+/// `EDGEPACK_BUILD_SIZE`: as `build.size`.
+pub const BUILD_SIZE: &str = "EDGEPACK_BUILD_SIZE";
 /// `EDGEPACK_SHRINK_LEVEL`: as `shrink.level`.
 pub const SHRINK_LEVEL: &str = "EDGEPACK_SHRINK_LEVEL";
+/// `EDGEPACK_SHRINK_OPTIMIZE_FOR`: as `shrink.optimize-for`.
+pub const SHRINK_OPTIMIZE_FOR: &str = "EDGEPACK_SHRINK_OPTIMIZE_FOR";
 /// `EDGEPACK_SHRINK_KEEP_SECTIONS`: as `shrink.keep-sections`, separated by commas.
 pub const SHRINK_KEEP_SECTIONS: &str = "EDGEPACK_SHRINK_KEEP_SECTIONS";
+/// `EDGEPACK_SHRINK_KEEP_EXPORTS`: as `shrink.keep-exports`, separated by commas.
+pub const SHRINK_KEEP_EXPORTS: &str = "EDGEPACK_SHRINK_KEEP_EXPORTS";
+/// `EDGEPACK_SHRINK_STUB_IMPORTS`: as `shrink.stub-imports`, separated by commas.
+pub const SHRINK_STUB_IMPORTS: &str = "EDGEPACK_SHRINK_STUB_IMPORTS";
+/// `EDGEPACK_SHRINK_LOWER`: as `shrink.lower`, separated by commas.
+pub const SHRINK_LOWER: &str = "EDGEPACK_SHRINK_LOWER";
+/// `EDGEPACK_SHRINK_ALLOW_PROPOSALS`: as `shrink.allow-proposals`, separated by commas.
+pub const SHRINK_ALLOW_PROPOSALS: &str = "EDGEPACK_SHRINK_ALLOW_PROPOSALS";
+/// `EDGEPACK_SHRINK_ASSUME`: as `shrink.assume`, separated by commas.
+pub const SHRINK_ASSUME: &str = "EDGEPACK_SHRINK_ASSUME";
 /// `EDGEPACK_CHECK_ALLOW_IMPORTS`: as `check.allow-imports`, separated by commas.
 pub const CHECK_ALLOW_IMPORTS: &str = "EDGEPACK_CHECK_ALLOW_IMPORTS";
 /// `EDGEPACK_BUDGET_RAW`: as `budget.raw`.
@@ -60,7 +74,12 @@ pub fn text(name: &str) -> Result<Option<String>, Error> {
     }
 }
 
-fn parsed<T: FromStr<Err = String>>(name: &str) -> Result<Option<T>, Error> {
+/// The value of a variable that is set to something, parsed.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable.
+pub fn parsed<T: FromStr<Err = String>>(name: &str) -> Result<Option<T>, Error> {
     text(name)?
         .map(|value| {
             value
@@ -80,6 +99,17 @@ fn list(name: &str) -> Result<Option<Vec<String>>, Error> {
     }))
 }
 
+fn parsed_list<T: FromStr<Err = String>>(name: &str) -> Result<Option<Vec<T>>, Error> {
+    let Some(items) = list(name)? else {
+        return Ok(None);
+    };
+    let parse = |item: &String| {
+        item.parse()
+            .map_err(|e| Error::usage(format!("{name}: {e}")))
+    };
+    items.iter().map(parse).collect::<Result<_, _>>().map(Some)
+}
+
 /// What the environment says about shrinking, checking and packing.
 ///
 /// # Errors
@@ -88,7 +118,13 @@ fn list(name: &str) -> Result<Option<Vec<String>>, Error> {
 pub fn overrides() -> Result<Overrides, Error> {
     Ok(Overrides {
         level: parsed(SHRINK_LEVEL)?,
+        optimize_for: parsed(SHRINK_OPTIMIZE_FOR)?,
         keep_sections: list(SHRINK_KEEP_SECTIONS)?,
+        keep_exports: list(SHRINK_KEEP_EXPORTS)?,
+        stub_imports: parsed_list(SHRINK_STUB_IMPORTS)?,
+        lower: parsed_list(SHRINK_LOWER)?,
+        allow_proposals: parsed_list(SHRINK_ALLOW_PROPOSALS)?,
+        assume: parsed_list(SHRINK_ASSUME)?,
         allow_imports: list(CHECK_ALLOW_IMPORTS)?,
         budget_raw: parsed(BUDGET_RAW)?,
         budget_gzip: parsed(BUDGET_GZIP)?,

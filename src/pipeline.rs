@@ -20,7 +20,7 @@ use crate::pack::{self, Metadata, PackError, Timestamp, Variant};
 use crate::plan::Settings;
 use crate::registry::layout::Layout;
 use crate::report::{OciReport, PackageReport, StageReport};
-use crate::shrink::{self, Level, Optimizer};
+use crate::shrink::{self, Level, ModuleReport, Optimizer};
 use crate::size::{self, Sizes};
 use crate::validate::{self, Policy, Rejected, Validated};
 use crate::wasm::Wasm;
@@ -143,8 +143,8 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         Ok(checked) => checked,
         Err(rejected) => return Ok(report_rejected(&rejected, identity, None, clock.stages)),
     };
-    let (module, mut findings) = if settings.shrink.level == Level::Off {
-        (checked, Vec::new())
+    let (module, mut findings, modules) = if settings.shrink.level == Level::Off {
+        (checked, Vec::new(), Vec::new())
     } else {
         shrunk(checked, &settings.shrink, context, &mut clock)?
     };
@@ -182,6 +182,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
     Ok(PackageReport {
         oci: artifacts.first().cloned(),
         artifacts,
+        modules,
         ..describe(&module, identity, Some(path), sizes, findings, clock.stages)
     })
 }
@@ -230,19 +231,26 @@ fn shrunk(
     options: &shrink::Options,
     context: &Context<'_>,
     clock: &mut Clock<'_>,
-) -> Result<(Validated, Vec<Finding>), Error> {
+) -> Result<(Validated, Vec<Finding>, Vec<ModuleReport>), Error> {
     let outcome = clock.time(SHRINK, || {
         shrink::shrink(checked.wasm(), options, context.optimizer, context.cache)
     })??;
     if let Some(stage) = clock.stages.last_mut() {
-        stage.cached = outcome.modules > 0 && outcome.cached == outcome.modules;
+        stage.cached = outcome.cached();
     }
     let mut findings = outcome.findings;
+    let modules = outcome.modules;
     let again = clock.time(CHECK_AGAIN, || validate::validate(outcome.wasm))?;
     match again {
-        Ok(module) => Ok((module, findings)),
+        Ok(module) => Ok((module, findings, modules)),
         Err(rejected) => {
             let why = rejected.findings.first().map_or("", |f| f.message.as_str());
+            if options.change_the_interface() {
+                // The input is not what was asked for.
+                return Err(Error::Internal(format!(
+                    "the shrunk bytes do not validate: {why}"
+                )));
+            }
             findings.push(
                 Finding::new(
                     Code::OptimizerRejected,
@@ -250,7 +258,7 @@ fn shrunk(
                 )
                 .with_hint("please report this, with the module if you can share it"),
             );
-            Ok((checked, findings))
+            Ok((checked, findings, modules))
         }
     }
 }
@@ -288,21 +296,24 @@ pub fn shrink_only(
             ));
         }
     };
-    let (module, findings) = shrunk(checked, options, context, &mut clock)?;
+    let (module, findings, modules) = shrunk(checked, options, context, &mut clock)?;
     let bytes = module.wasm().bytes();
     let sizes = Sizes {
         before,
         after: bytes.len() as u64,
         gzip: context.gzip.then(|| cached_gzip_size(bytes, context.cache)),
     };
-    let report = describe(
-        &module,
-        identity,
-        Some(to.to_owned()),
-        sizes,
-        findings,
-        clock.stages,
-    );
+    let report = PackageReport {
+        modules,
+        ..describe(
+            &module,
+            identity,
+            Some(to.to_owned()),
+            sizes,
+            findings,
+            clock.stages,
+        )
+    };
     Ok((report, Some(module.into_wasm().into_bytes())))
 }
 
@@ -388,6 +399,7 @@ fn describe(
         findings,
         oci: None,
         artifacts: Vec::new(),
+        modules: Vec::new(),
         stages,
     }
 }
@@ -418,6 +430,7 @@ fn report_rejected(
         findings: rejected.findings.clone(),
         oci: None,
         artifacts: Vec::new(),
+        modules: Vec::new(),
         stages,
     }
 }

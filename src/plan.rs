@@ -2,183 +2,40 @@
 //! here, and nothing is done.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
 
-use cargo_metadata::{Package, PackageId, Target, TargetKind};
+use cargo_metadata::{Package, PackageId, Target};
 use wildmatch::WildMatch;
 
 use crate::config::{Config, PublishConfig, SignConfig};
 use crate::error::{Error, WASM_TARGETS, did_you_mean};
+pub use crate::flags::{CargoFlags, TargetFlags};
+use crate::flags::{is_bin, is_cdylib, is_example};
+use crate::levers::BuildSize;
 use crate::pack::{Metadata, Variants};
 use crate::project::Project;
-use crate::shrink::{self, Level};
+use crate::shrink::{self, Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::size::ByteCount;
 use crate::validate::Policy;
-
-/// What is handed on to cargo, under cargo's own names.
-#[derive(Clone, Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "cargo has that many switches"
-)]
-pub struct CargoFlags {
-    /// `--manifest-path`.
-    pub manifest_path: Option<PathBuf>,
-    /// `--package`.
-    pub packages: Vec<String>,
-    /// `--workspace`.
-    pub workspace: bool,
-    /// `--exclude`.
-    pub exclude: Vec<String>,
-    /// `--lib`, `--bins`, `--bin NAME`, `--examples`, `--example NAME`.
-    pub targets: TargetFlags,
-    /// `--features`.
-    pub features: Vec<String>,
-    /// `--all-features`.
-    pub all_features: bool,
-    /// `--no-default-features`.
-    pub no_default_features: bool,
-    /// `--profile`.
-    pub profile: Option<String>,
-    /// `--target`.
-    pub target: Option<String>,
-    /// `--target-dir`.
-    pub target_dir: Option<PathBuf>,
-    /// `--locked`.
-    pub locked: bool,
-    /// `--offline`.
-    pub offline: bool,
-    /// `--frozen`.
-    pub frozen: bool,
-    /// `--color`.
-    pub color: Option<String>,
-    /// `--quiet`.
-    pub quiet: bool,
-    /// `--verbose`, as often as it was given.
-    pub verbose: u8,
-    /// `--jobs`.
-    pub jobs: Option<String>,
-    /// Words after `--`.
-    pub extra: Vec<OsString>,
-}
-
-/// Which of a package's targets are built.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TargetFlags {
-    /// `--lib`.
-    pub lib: bool,
-    /// `--bins`.
-    pub bins: bool,
-    /// `--bin`.
-    pub bin: Vec<String>,
-    /// `--examples`.
-    pub examples: bool,
-    /// `--example`.
-    pub example: Vec<String>,
-}
-
-impl TargetFlags {
-    /// The words for cargo.
-    #[must_use]
-    pub fn args(&self) -> Vec<String> {
-        let mut args = Vec::new();
-        for (set, word) in [
-            (self.lib, "--lib"),
-            (self.bins, "--bins"),
-            (self.examples, "--examples"),
-        ] {
-            if set {
-                args.push(word.to_owned());
-            }
-        }
-        for (names, word) in [(&self.bin, "--bin"), (&self.example, "--example")] {
-            args.extend(names.iter().map(|name| format!("{word}={name}")));
-        }
-        args
-    }
-
-    /// Whether a target is built under these flags.
-    #[must_use]
-    pub fn select(&self, target: &Target) -> bool {
-        let named = |names: &[String]| names.contains(&target.name);
-        if *self == TargetFlags::default() {
-            return is_bin(target) || is_cdylib(target);
-        }
-        (is_bin(target) && (self.bins || named(&self.bin)))
-            || (is_cdylib(target) && self.lib)
-            || (is_example(target) && (self.examples || named(&self.example)))
-    }
-}
-
-impl CargoFlags {
-    /// Refuses words behind `--` that decide what is built or what cargo prints:
-    /// they have flags of their own, which the plan has to know.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`].
-    pub fn check_extra(&self) -> Result<(), Error> {
-        const OURS: &[&str] = &[
-            "--target",
-            "--package",
-            "-p",
-            "--profile",
-            "--release",
-            "-r",
-            "--message-format",
-            "--target-dir",
-            "--manifest-path",
-            "--workspace",
-            "--all",
-            "--exclude",
-            "--bin",
-            "--bins",
-            "--lib",
-            "--example",
-            "--examples",
-            "--tests",
-            "--benches",
-            "--all-targets",
-            "--artifact-dir",
-        ];
-        for word in &self.extra {
-            let word = word.to_string_lossy();
-            let flag = word.split('=').next().unwrap_or_default();
-            let short = word.starts_with("-p") && !word.starts_with("--");
-            if OURS.contains(&flag) || short {
-                return Err(Error::Usage {
-                    message: format!("`{word}` cannot stand behind `--`"),
-                    hint: Some(format!(
-                        "write it before `--`: `{flag}` decides what is built and packed"
-                    )),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// `--locked`, `--offline` and `--frozen`, as far as they are set.
-    #[must_use]
-    pub fn lock_args(&self) -> Vec<&'static str> {
-        [
-            (self.locked, "--locked"),
-            (self.offline, "--offline"),
-            (self.frozen, "--frozen"),
-        ]
-        .into_iter()
-        .filter_map(|(set, word)| set.then_some(word))
-        .collect()
-    }
-}
 
 /// Settings from flags and the environment, which come before any configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--level`, `--no-shrink`.
     pub level: Option<Level>,
+    /// `--optimize-for`.
+    pub optimize_for: Option<Measure>,
     /// `--keep-section`.
     pub keep_sections: Option<Vec<String>>,
+    /// `--keep-export`.
+    pub keep_exports: Option<Vec<String>>,
+    /// `--stub-import`.
+    pub stub_imports: Option<Vec<Stub>>,
+    /// `--lower`.
+    pub lower: Option<Vec<Lowering>>,
+    /// `--allow-proposal`.
+    pub allow_proposals: Option<Vec<Proposal>>,
+    /// `--assume`.
+    pub assume: Option<Vec<Assumption>>,
     /// `--allow-import`.
     pub allow_imports: Option<Vec<String>>,
     /// `--budget-raw`.
@@ -195,7 +52,13 @@ impl Overrides {
     pub fn or(self, those: Overrides) -> Overrides {
         Overrides {
             level: self.level.or(those.level),
+            optimize_for: self.optimize_for.or(those.optimize_for),
             keep_sections: self.keep_sections.or(those.keep_sections),
+            keep_exports: self.keep_exports.or(those.keep_exports),
+            stub_imports: self.stub_imports.or(those.stub_imports),
+            lower: self.lower.or(those.lower),
+            allow_proposals: self.allow_proposals.or(those.allow_proposals),
+            assume: self.assume.or(those.assume),
             allow_imports: self.allow_imports.or(those.allow_imports),
             budget_raw: self.budget_raw.or(those.budget_raw),
             budget_gzip: self.budget_gzip.or(those.budget_gzip),
@@ -219,21 +82,49 @@ impl Settings {
     /// Flags over configuration over defaults.
     #[must_use]
     pub fn new(config: &Config, overrides: &Overrides) -> Self {
+        fn pick<T: Clone>(flag: Option<&Vec<T>>, config: Option<&Vec<T>>) -> Option<Vec<T>> {
+            flag.or(config).cloned()
+        }
         let defaults = shrink::Options::default();
-        let pick = |flag: &Option<Vec<String>>, config: &Option<Vec<String>>| {
-            flag.clone().or_else(|| config.clone())
-        };
         Settings {
             shrink: shrink::Options {
                 level: overrides
                     .level
                     .or(config.shrink.level)
                     .unwrap_or(defaults.level),
-                keep_sections: pick(&overrides.keep_sections, &config.shrink.keep_sections)
-                    .unwrap_or(defaults.keep_sections),
+                optimize_for: overrides
+                    .optimize_for
+                    .or(config.shrink.optimize_for)
+                    .unwrap_or(defaults.optimize_for),
+                keep_sections: pick(
+                    overrides.keep_sections.as_ref(),
+                    config.shrink.keep_sections.as_ref(),
+                )
+                .unwrap_or(defaults.keep_sections),
+                keep_exports: pick(
+                    overrides.keep_exports.as_ref(),
+                    config.shrink.keep_exports.as_ref(),
+                ),
+                stub_imports: pick(
+                    overrides.stub_imports.as_ref(),
+                    config.shrink.stub_imports.as_ref(),
+                )
+                .unwrap_or_default(),
+                lower: pick(overrides.lower.as_ref(), config.shrink.lower.as_ref())
+                    .unwrap_or_default(),
+                allow_proposals: pick(
+                    overrides.allow_proposals.as_ref(),
+                    config.shrink.allow_proposals.as_ref(),
+                )
+                .unwrap_or_default(),
+                assume: pick(overrides.assume.as_ref(), config.shrink.assume.as_ref())
+                    .unwrap_or_default(),
             },
             policy: Policy {
-                allow_imports: pick(&overrides.allow_imports, &config.check.allow_imports),
+                allow_imports: pick(
+                    overrides.allow_imports.as_ref(),
+                    config.check.allow_imports.as_ref(),
+                ),
                 budget_raw: overrides.budget_raw.or(config.budget.raw),
                 budget_gzip: overrides.budget_gzip.or(config.budget.gzip),
             },
@@ -257,6 +148,8 @@ pub struct PackagePlan {
     pub target: String,
     /// The cargo profile.
     pub profile: String,
+    /// How far the compiler goes for a small binary.
+    pub size: BuildSize,
     /// What comes after the compiler.
     pub settings: Settings,
     /// Where it is to be published, as far as the configuration says.
@@ -288,6 +181,8 @@ pub struct Group {
     pub target: String,
     /// The cargo profile.
     pub profile: String,
+    /// How far the compiler goes for a small binary.
+    pub size: BuildSize,
     /// The name of a package that may turn out to be no Wasm: it is built by
     /// itself, and left out should it not compile.
     pub doubtful: Option<String>,
@@ -357,6 +252,7 @@ impl Plan {
             let group = Group {
                 target: built.target.clone(),
                 profile: built.profile.clone(),
+                size: built.size,
                 doubtful: (some_are_set_up && !named && !has_table(package))
                     .then(|| package.name.to_string()),
             };
@@ -461,6 +357,7 @@ fn package_plan(
             .clone()
             .or(config.profile)
             .unwrap_or_else(|| "release".to_owned()),
+        size: flags.size.or(config.build.size).unwrap_or_default(),
         settings,
         publish: config.publish,
         sign: config.sign,
@@ -604,22 +501,6 @@ fn matches_spec(package: &Package, spec: &str) -> bool {
         full == v || full.starts_with(&format!("{v}."))
     });
     version_matches && WildMatch::new(name).matches(package.name.as_str())
-}
-
-fn has_kind(target: &Target, kind: &TargetKind) -> bool {
-    target.kind.contains(kind)
-}
-
-fn is_bin(target: &Target) -> bool {
-    has_kind(target, &TargetKind::Bin)
-}
-
-fn is_cdylib(target: &Target) -> bool {
-    has_kind(target, &TargetKind::CDyLib)
-}
-
-fn is_example(target: &Target) -> bool {
-    has_kind(target, &TargetKind::Example)
 }
 
 fn describe(target: &Target) -> String {

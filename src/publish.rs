@@ -265,17 +265,18 @@ struct Push<'a> {
     sent: AtomicU64,
 }
 
-/// Held while a blob goes up; true in it says that it is there.
-type Slot = Arc<tokio::sync::Mutex<bool>>;
+/// Held while a blob goes up; afterwards it has the repository that the blob is in.
+type Slot = Arc<tokio::sync::Mutex<Option<String>>>;
 
-/// Blobs that several artifacts of a run have in common: each goes up once.
+/// Blobs that several artifacts of a run have in common: each goes up once to a
+/// registry, and is mounted from there.
 #[derive(Default)]
-struct Shared(Mutex<HashMap<(Repository, Digest), Slot>>);
+struct Shared(Mutex<HashMap<(String, Digest), Slot>>);
 
 impl Shared {
-    fn slot(&self, repository: &Repository, blob: &Digest) -> Slot {
+    fn slot(&self, host: &str, blob: &Digest) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry((repository.clone(), blob.clone())).or_default())
+        Arc::clone(slots.entry((host.to_owned(), blob.clone())).or_default())
     }
 }
 
@@ -323,8 +324,8 @@ impl Push<'_> {
                 remote
                     .put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes)
                     .await?;
-                // One that moves belongs to whoever sets it last.
-                if !tag.moving {
+                // One that moves, or is forced to, belongs to whoever sets it last.
+                if !tag.moving && !self.context.rules.force {
                     let now = remote.resolve(&name).await?;
                     if now.as_ref() != Some(digest) {
                         return Err(moved(repository, &name, now.as_ref(), digest));
@@ -409,29 +410,26 @@ impl Push<'_> {
                 blob.digest.as_str().as_bytes(),
             ],
         );
-        let slot = self.shared.slot(remote.repository(), &blob.digest);
+        let host = remote.repository().host();
+        let path = remote.repository().path();
+        let slot = self.shared.slot(host, &blob.digest);
         let mut there = slot.lock().await;
-        if *there {
+        if there.as_deref() == Some(path) {
             report(Uploaded::Present);
             return Ok(());
         }
-        let path = remote.repository().path();
         let file = self.item.layout.require(blob)?;
-        let elsewhere = self
-            .context
-            .cache
-            .get(&known)
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .filter(|other| {
-                let text = format!("{}/{other}", remote.repository().host());
-                other != path && Repository::parse(&text).is_ok()
-            });
+        let remembered = || String::from_utf8(self.context.cache.get(&known)?).ok();
+        let elsewhere = there
+            .clone()
+            .or_else(remembered)
+            .filter(|other| other != path && Repository::parse(&format!("{host}/{other}")).is_ok());
         let how = remote
             .push_blob(&Upload {
                 blob,
                 file: &file,
                 mount_from: elsewhere.as_deref(),
-                bookmark: Bookmark::new(self.context.cache, remote.repository(), &blob.digest),
+                bookmark: Bookmark::new(self.context.cache, remote.repository(), blob),
                 on_progress: &|done| {
                     (self.context.on_event)(Event::Progress {
                         item: self.number,
@@ -445,7 +443,7 @@ impl Push<'_> {
             self.sent.fetch_add(blob.size, Ordering::Relaxed);
         }
         report(how);
-        *there = true;
+        *there = Some(path.to_owned());
         self.context.cache.put(&known, path.as_bytes());
         Ok(())
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::{Finding, Severity};
 use crate::oci::Digest;
+use crate::shrink::ModuleReport;
 use crate::size::Sizes;
 use crate::wasm::Kind;
 
@@ -97,6 +98,10 @@ pub struct PackageReport {
     /// null.
     #[serde(default)]
     pub artifacts: Vec<OciReport>,
+    /// The core modules that were optimised, at any depth inside a component, in the
+    /// order in which they stand; empty where nothing was shrunk.
+    #[serde(default)]
+    pub modules: Vec<ModuleReport>,
     /// The stages that were run, in order.
     pub stages: Vec<StageReport>,
 }

@@ -11,103 +11,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Key};
-use crate::error::{Error, did_you_mean};
+use crate::error::Error;
 use crate::finding::{Code, Finding};
 use crate::wasm::interface::Patterns;
 use crate::wasm::metadata::SIGNATURE_SECTION;
 use crate::wasm::proposals::{self, Proposals};
 use crate::wasm::segments;
 use crate::wasm::{
-    COMPONENT_COMPONENT_SECTION, COMPONENT_CORE_MODULE_SECTION, CUSTOM_SECTION, DATA_COUNT_SECTION,
-    Edit, Kind, Section, Wasm, append_section, rewrite, sections,
+    COMPONENT_COMPONENT_SECTION, COMPONENT_CORE_MODULE_SECTION, CUSTOM_SECTION, Edit, Kind,
+    Section, Wasm, append_section, rewrite, sections,
 };
 
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
+mod entry;
+mod level;
+mod options;
+pub mod recipe;
+pub mod search;
+mod transform;
 pub mod worker;
 
-/// How much effort goes into shrinking.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The bytes stay as they are.
-    Off,
-    /// Strip, and one quick optimisation: for inner loops.
-    Fast,
-    /// At least what `wasm-opt -Oz` does.
-    #[default]
-    Default,
-    /// The same, over and over until it gains nothing more.
-    Max,
-}
-
-impl Level {
-    /// Every level with its name.
-    pub const ALL: [(&'static str, Level); 4] = [
-        ("off", Level::Off),
-        ("fast", Level::Fast),
-        ("default", Level::Default),
-        ("max", Level::Max),
-    ];
-
-    /// The name, as it is written in config and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Level::Off => "off",
-            Level::Fast => "fast",
-            Level::Default => "default",
-            Level::Max => "max",
-        }
-    }
-}
-
-impl std::str::FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some((_, level)) = Self::ALL.iter().find(|(name, _)| *name == text) {
-            return Ok(*level);
-        }
-        let names = Self::ALL.map(|(name, _)| name);
-        let near = did_you_mean(text, names)
-            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        Err(format!(
-            "unknown level `{text}`, expected one of {}{near}",
-            names.join(", ")
-        ))
-    }
-}
-
-impl<'de> Deserialize<'de> for Level {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
-
-/// Custom sections that are kept where the configuration names none: what hosts,
-/// linkers and scanners read. A `*` stands for any run of characters.
-pub const DEFAULT_KEEP_SECTIONS: &[&str] = &[
-    // Who made it, and from which crates: scanners read these.
-    "producers",
-    ".dep-v0",
-    // What a core module needs to become a component.
-    "component-type",
-    "component-type:*",
-    // Dynamic linking.
-    "dylink.0",
-    // Read by the hosts that contracts and canisters run on.
-    "contractspecv0",
-    "contractmetav0",
-    "contractenvmetav0",
-    "icp:*",
-    "runtime_version",
-    "runtime_apis",
-    // Read by Kubewarden: which requests a policy is for.
-    "io.kubewarden.metadata",
-];
+use entry::Entry;
+pub use level::{Level, Measure};
+pub use options::{Answer, Assumption, DEFAULT_KEEP_SECTIONS, Lowering, Options, Proposal, Stub};
+pub use search::{Attempt, Candidate, Goal, OptimizeError, Optimizer, Outcome};
 
 /// Sections that no host reads: they go without a word.
 const SILENTLY_DROPPED: &[&str] = &[
@@ -127,54 +55,25 @@ const SILENTLY_DROPPED: &[&str] = &[
 /// Components nested deeper than this are carried over as they are.
 const MAX_DEPTH: usize = 100;
 
-/// What to do.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How much effort.
-    pub level: Level,
-    /// Names of the custom sections to keep.
-    pub keep_sections: Vec<String>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            level: Level::Default,
-            keep_sections: DEFAULT_KEEP_SECTIONS
-                .iter()
-                .map(|s| (*s).to_owned())
-                .collect(),
-        }
-    }
-}
-
-/// Why the optimiser gave nothing back.
-#[derive(Debug)]
-pub enum OptimizeError {
-    /// It cannot read this module, and never will: the module uses something newer.
-    Unreadable(String),
-    /// It crashed or met a limit.
-    Failed(String),
-    /// It could not be run at all, which is no fault of the module's.
-    Fatal(Error),
-}
-
-/// Something that makes a core module smaller.
-pub trait Optimizer: Sync {
-    /// Name and version: results of different optimisers do not share a cache entry.
-    fn identity(&self) -> String;
-
-    /// Optimises one core module that validates with `proposals`.
-    ///
-    /// # Errors
-    ///
-    /// [`OptimizeError`]; all but `Fatal` leave the module stripped only.
-    fn optimize(
-        &self,
-        module: &[u8],
-        proposals: Proposals,
-        level: Level,
-    ) -> Result<Vec<u8>, OptimizeError>;
+/// What became of one core module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModuleReport {
+    /// Its size, stripped of custom sections.
+    pub before: u64,
+    /// Its size as it ships, without the custom sections that are kept.
+    pub after: u64,
+    /// Whether the result was there from an earlier run: then nothing was tried.
+    pub cached: bool,
+    /// The recipe that won; null where the module was only stripped.
+    pub recipe: Option<String>,
+    /// What was tried, in order.
+    pub candidates: Vec<Candidate>,
+    /// Exports that went because `shrink.keep-exports` does not name them.
+    pub removed_exports: Vec<String>,
+    /// Imports that are answered inside: `shrink.stub-imports`.
+    pub stubbed_imports: Vec<String>,
+    /// Imports that went because nothing reached them once the exports were gone.
+    pub removed_imports: Vec<String>,
 }
 
 /// What became of a binary.
@@ -184,10 +83,16 @@ pub struct Shrunk {
     pub wasm: Wasm,
     /// What was left undone or dropped.
     pub findings: Vec<Finding>,
-    /// How many core modules were in it.
-    pub modules: usize,
-    /// How many of them came from the cache.
-    pub cached: usize,
+    /// The core modules in it, in the order in which they stand.
+    pub modules: Vec<ModuleReport>,
+}
+
+impl Shrunk {
+    /// Whether there was nothing to optimise that was not in the cache.
+    #[must_use]
+    pub fn cached(&self) -> bool {
+        !self.modules.is_empty() && self.modules.iter().all(|module| module.cached)
+    }
 }
 
 /// Makes a binary smaller. The result is never larger than the input.
@@ -203,11 +108,24 @@ pub fn shrink(
     cache: &Cache,
 ) -> Result<Shrunk, Error> {
     if options.level == Level::Off {
+        if options.change_the_interface() {
+            return Err(Error::Usage {
+                message: "shrink.keep-exports, shrink.stub-imports and shrink.lower change the bytes, and shrink.level is off".into(),
+                hint: Some("use --level fast, or leave them out".into()),
+            });
+        }
         return Ok(Shrunk {
             wasm: wasm.clone(),
             findings: Vec::new(),
-            modules: 0,
-            cached: 0,
+            modules: Vec::new(),
+        });
+    }
+    if wasm.kind() == Kind::Component
+        && (options.keep_exports.is_some() || !options.stub_imports.is_empty())
+    {
+        return Err(Error::Usage {
+            message: "shrink.keep-exports and shrink.stub-imports work on core modules, and this is a component".into(),
+            hint: Some("what a component offers and asks for is in its WIT world: change it there".into()),
         });
     }
     let mut run = Run {
@@ -219,24 +137,21 @@ pub fn shrink(
         dropped: Vec::new(),
         signature: false,
         findings: Vec::new(),
-        modules: 0,
-        cached: 0,
+        modules: Vec::new(),
     };
     let bytes = run.binary(wasm.bytes(), wasm.kind(), 0)?;
     let Run {
         mut findings,
         mut dropped,
         modules,
-        cached,
         signature,
         ..
     } = run;
-    if bytes.len() > wasm.bytes().len() {
+    if bytes.len() > wasm.bytes().len() && !options.change_the_interface() {
         return Ok(Shrunk {
             wasm: wasm.clone(),
             findings,
             modules,
-            cached,
         });
     }
     if signature {
@@ -265,7 +180,6 @@ pub fn shrink(
         wasm,
         findings,
         modules,
-        cached,
     })
 }
 
@@ -296,8 +210,7 @@ struct Run<'a> {
     dropped: Vec<String>,
     signature: bool,
     findings: Vec<Finding>,
-    modules: usize,
-    cached: usize,
+    modules: Vec<ModuleReport>,
 }
 
 impl Run<'_> {
@@ -348,7 +261,6 @@ impl Run<'_> {
     }
 
     fn core_module(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Stop> {
-        self.modules += 1;
         let stripped = rewrite::<Stop>(bytes, |section| {
             Ok(if section.id == CUSTOM_SECTION {
                 self.custom(section)
@@ -363,6 +275,10 @@ impl Run<'_> {
                 Edit::Keep
             })
         })?;
+        let mut report = ModuleReport::default();
+        let (stripped, bare) = self.changed(stripped, bare, &mut report)?;
+        report.before = bare.len() as u64;
+        report.after = report.before;
         if let Some(why) = segments::out_of_bounds(&bare)? {
             self.findings.push(
                 Finding::new(
@@ -371,103 +287,176 @@ impl Run<'_> {
                 )
                 .with_hint("unless a host gives it more than it asks for, it never runs: check how it was linked"),
             );
+            self.modules.push(report);
             return Ok(stripped);
         }
-        let proposals = match proposals::used_by(&bare, Kind::Core) {
-            Ok(proposals) => proposals,
-            Err(invalid) => {
-                let problem = invalid
-                    .problems
-                    .first()
-                    .map_or_else(String::new, ToString::to_string);
-                return Err(Error::Internal(format!(
-                    "a validated module does not validate alone: {problem}"
-                ))
-                .into());
+        let mut proposals = used(&bare)?;
+        let (mut stripped, mut bare) = (stripped, bare);
+        for lowering in &self.options.lower {
+            if !proposals.uses_any(lowering.proposal()) {
+                continue;
             }
-        };
-        let Some(optimized) = self.optimized(&bare, proposals)? else {
+            proposals = proposals.without(lowering.proposal());
+            bare = self.lowered(&bare, *lowering, proposals)?;
+            stripped = with_custom_sections(&bare, &stripped)?;
+        }
+        for allowed in &self.options.allow_proposals {
+            proposals = proposals.with(allowed.0);
+        }
+        let Some(optimized) = self.optimized(&bare, proposals, report)? else {
             return Ok(stripped);
         };
-        let wrapped = with_custom_sections(&optimized, &stripped)?;
-        Ok(if wrapped.len() < stripped.len() {
-            wrapped
-        } else {
-            stripped
-        })
+        Ok(with_custom_sections(&optimized, &stripped)?)
+    }
+
+    /// The module with the interface that is asked for, with and without its custom
+    /// sections.
+    fn changed(
+        &self,
+        stripped: Vec<u8>,
+        bare: Vec<u8>,
+        report: &mut ModuleReport,
+    ) -> Result<(Vec<u8>, Vec<u8>), Stop> {
+        if self.options.keep_exports.is_none() && self.options.stub_imports.is_empty() {
+            return Ok((stripped, bare));
+        }
+        let limit = used(&bare)?;
+        let made = transform::transform(&bare, self.options)?;
+        let bytes = search::without_new_data_count(made.bytes, &bare);
+        if let Err(invalid) = proposals::validate_with(&bytes, limit) {
+            return Err(Error::Internal(format!(
+                "with other exports and imports the module does not validate: {}",
+                problem(&invalid)
+            ))
+            .into());
+        }
+        report.removed_exports = made.removed_exports;
+        report.stubbed_imports = made.stubbed_imports;
+        report.removed_imports = made.removed_imports;
+        Ok((with_custom_sections(&bytes, &stripped)?, bytes))
+    }
+
+    /// The module without a proposal, checked against the rest of them.
+    fn lowered(&self, bare: &[u8], lowering: Lowering, rest: Proposals) -> Result<Vec<u8>, Error> {
+        let failed = |message: String| Error::Tool {
+            program: "the optimiser".into(),
+            message: format!("`{}` cannot be lowered: {message}", lowering.name()),
+            hint: Some("leave it out of shrink.lower".into()),
+        };
+        let attempt = Attempt {
+            producer: 0,
+            recipe: lowering.recipe(),
+            proposals: rest.with(lowering.proposal()),
+            assume: &[],
+            threads: 0,
+        };
+        let bytes = match self.optimizer.optimize(bare, &attempt) {
+            Ok(bytes) => search::without_new_data_count(bytes, bare),
+            Err(OptimizeError::Fatal(error)) => return Err(error),
+            Err(
+                OptimizeError::Unreadable(message)
+                | OptimizeError::Failed(message)
+                | OptimizeError::Limit(message),
+            ) => return Err(failed(message)),
+        };
+        match proposals::validate_with(&bytes, rest) {
+            Ok(()) => Ok(bytes),
+            Err(invalid) => Err(failed(problem(&invalid))),
+        }
     }
 
     /// The optimised form of a bare module, or `None` where there is none to use.
-    fn optimized(&mut self, bare: &[u8], proposals: Proposals) -> Result<Option<Vec<u8>>, Error> {
-        let key = Key::new(
-            "shrink",
-            &[
-                self.optimizer.identity().as_bytes(),
-                self.options.level.name().as_bytes(),
-                &proposals.bits().to_le_bytes(),
-                bare,
-            ],
-        );
-        if let Some(entry) = self.cache.get(&key).and_then(|bytes| Entry::decode(&bytes)) {
-            self.cached += 1;
-            return Ok(match entry {
-                Entry::Module(bytes) => Some(bytes),
-                Entry::Unreadable(message) => {
-                    self.unreadable(&message);
-                    None
-                }
-            });
-        }
-        match self.optimizer.optimize(bare, proposals, self.options.level) {
-            Ok(bytes) => {
-                let bytes = without_new_data_count(bytes, bare);
-                if let Err(invalid) = proposals::validate_with(&bytes, proposals) {
-                    let problem = invalid
-                        .problems
-                        .first()
-                        .map_or_else(String::new, ToString::to_string);
-                    if invalid
-                        .problems
-                        .iter()
-                        .all(|p| p.missing_wasm_feature().is_some())
-                    {
-                        self.unreadable(&format!(
-                            "it cannot keep to the module's own proposals: {problem}"
-                        ));
-                        return Ok(None);
-                    }
-                    self.findings.push(
-                        Finding::new(
-                            Code::OptimizerRejected,
-                            format!("what the optimiser wrote was dropped: {problem}; the module was stripped only"),
-                        )
-                        .with_hint("please report this, with the module if you can share it"),
-                    );
-                    return Ok(None);
-                }
-                self.cache.put(&key, &Entry::Module(bytes.clone()).encode());
-                Ok(Some(bytes))
+    fn optimized(
+        &mut self,
+        bare: &[u8],
+        proposals: Proposals,
+        mut report: ModuleReport,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let goal = Goal {
+            level: self.options.level,
+            measure: self.options.optimize_for,
+            proposals,
+            assume: &self.options.assume,
+        };
+        let mut parts = vec![goal.level.name().as_bytes(), goal.measure.name().as_bytes()];
+        let bits = proposals.bits().to_le_bytes();
+        let producers = self.optimizer.producers();
+        let assume = goal
+            .assume
+            .iter()
+            .map(|a| a.name())
+            .collect::<Vec<_>>()
+            .join(",");
+        parts.extend([&bits[..], bare, assume.as_bytes()]);
+        parts.extend(producers.iter().map(String::as_bytes));
+        let key = Key::new("shrink/2", &parts);
+        let kept = self.cache.get(&key);
+        let entry = if let Some(entry) = kept.and_then(|bytes| Entry::decode(&bytes)) {
+            report.cached = true;
+            entry
+        } else {
+            let found = search::search(bare, &goal, self.optimizer)?;
+            report.candidates.clone_from(&found.candidates);
+            let (entry, keep) = self.concluded(found);
+            if keep {
+                self.cache.put(&key, &entry.encode());
             }
-            Err(OptimizeError::Unreadable(message)) => {
-                self.cache
-                    .put(&key, &Entry::Unreadable(message.clone()).encode());
+            entry
+        };
+        let module = match entry {
+            Entry::Module { recipe, bytes } => {
+                report.recipe = Some(recipe);
+                report.after = bytes.len() as u64;
+                Some(bytes)
+            }
+            Entry::Unreadable(message) => {
                 self.unreadable(&message);
-                Ok(None)
+                None
             }
-            Err(OptimizeError::Failed(message)) => {
-                self.findings.push(
-                    Finding::new(
-                        Code::OptimizerFailed,
-                        format!("the optimiser failed ({message}); the module was stripped only"),
-                    )
-                    .with_hint(
-                        "the module is sound and can ship; a lower shrink.level may get further",
-                    ),
-                );
-                Ok(None)
-            }
-            Err(OptimizeError::Fatal(error)) => Err(error),
+            Entry::Nothing => None,
+        };
+        self.modules.push(report);
+        Ok(module)
+    }
+
+    /// What a search comes to, and whether another run would come to the same:
+    /// limits and rejections are not for the cache.
+    fn concluded(&mut self, found: search::Found) -> (Entry, bool) {
+        let first = |outcome| {
+            let mut with = found.candidates.iter().filter(|c| c.outcome == outcome);
+            with.next().map(|c| c.message.clone().unwrap_or_default())
+        };
+        let again = first(Outcome::Limit).is_some();
+        if let Some(winner) = found.winner() {
+            let recipe = winner.recipe.clone();
+            let bytes = found.module.unwrap_or_default();
+            return (Entry::Module { recipe, bytes }, !again);
         }
+        if found.candidates.iter().any(|c| c.size.is_some()) {
+            return (Entry::Nothing, !again);
+        }
+        if let Some(problem) = first(Outcome::Rejected) {
+            self.findings.push(
+                Finding::new(
+                    Code::OptimizerRejected,
+                    format!("what the optimiser wrote was dropped: {problem}; the module was stripped only"),
+                )
+                .with_hint("please report this, with the module if you can share it"),
+            );
+        } else if let Some(message) = first(Outcome::Limit).or_else(|| first(Outcome::Failed)) {
+            self.findings.push(
+                Finding::new(
+                    Code::OptimizerFailed,
+                    format!("the optimiser failed ({message}); the module was stripped only"),
+                )
+                .with_hint(
+                    "the module is sound and can ship; a lower shrink.level may get further",
+                ),
+            );
+        } else if let Some(message) = first(Outcome::Unreadable) {
+            return (Entry::Unreadable(message), true);
+        }
+        (Entry::Nothing, false)
     }
 
     fn unreadable(&mut self, message: &str) {
@@ -481,24 +470,19 @@ impl Run<'_> {
     }
 }
 
-/// Binaryen writes a data count section wherever bulk memory is in play. A module
-/// that had none needs none, and without it loads on hosts that know only
-/// `memory.copy` and `memory.fill` of that proposal.
-fn without_new_data_count(optimized: Vec<u8>, input: &[u8]) -> Vec<u8> {
-    let has_one = |bytes: &[u8]| {
-        sections(bytes).is_ok_and(|all| all.iter().any(|s| s.id == DATA_COUNT_SECTION))
-    };
-    if has_one(input) {
-        return optimized;
-    }
-    let without = rewrite::<wasmparser::Error>(&optimized, |section| {
-        Ok(if section.id == DATA_COUNT_SECTION {
-            Edit::Drop
-        } else {
-            Edit::Keep
-        })
-    });
-    without.unwrap_or(optimized)
+/// The proposals of a core module that was validated as part of a binary.
+fn used(bare: &[u8]) -> Result<Proposals, Error> {
+    proposals::used_by(bare, Kind::Core).map_err(|invalid| {
+        Error::Internal(format!(
+            "a validated module does not validate alone: {}",
+            problem(&invalid)
+        ))
+    })
+}
+
+fn problem(invalid: &proposals::Invalid) -> String {
+    let first = invalid.problems.first();
+    first.map_or_else(String::new, ToString::to_string)
 }
 
 /// Puts the custom sections of `donor` around `module`: those that stood before
@@ -519,35 +503,6 @@ fn with_custom_sections(module: &[u8], donor: &[u8]) -> Result<Vec<u8>, wasmpars
         append_section(&mut out, section.id, section.payload());
     }
     Ok(out)
-}
-
-/// What the cache holds for a bare module.
-enum Entry {
-    Module(Vec<u8>),
-    Unreadable(String),
-}
-
-impl Entry {
-    fn encode(&self) -> Vec<u8> {
-        let (tag, data): (u8, &[u8]) = match self {
-            Entry::Module(bytes) => (0, bytes),
-            Entry::Unreadable(message) => (1, message.as_bytes()),
-        };
-        let mut out = Vec::with_capacity(data.len() + 1);
-        out.push(tag);
-        out.extend_from_slice(data);
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes.split_first()? {
-            (0, module) => Some(Entry::Module(module.to_vec())),
-            (1, message) => Some(Entry::Unreadable(
-                String::from_utf8_lossy(message).into_owned(),
-            )),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

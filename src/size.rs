@@ -74,19 +74,37 @@ pub struct Sizes {
     pub gzip: Option<u64>,
 }
 
+/// The highest level of zstd that every decoder has the memory for.
+const ZSTD_LEVEL: i32 = 19;
+
+/// Counts what is written to it.
+struct Count(u64);
+
+impl Write for Count {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0 += data.len() as u64;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The size of `bytes` after zstd at level 19.
+#[must_use]
+pub fn zstd_size(bytes: &[u8]) -> u64 {
+    let mut count = Count(0);
+    match zstd::stream::copy_encode(bytes, &mut count, ZSTD_LEVEL) {
+        Ok(()) => count.0,
+        // Memory for the encoder is all that can be missing; then nothing is gained.
+        Err(_) => bytes.len() as u64,
+    }
+}
+
 /// The size of `bytes` after gzip at its highest level.
 #[must_use]
 pub fn gzip_size(bytes: &[u8]) -> u64 {
-    struct Count(u64);
-    impl Write for Count {
-        fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-            self.0 += data.len() as u64;
-            Ok(data.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let mut encoder = flate2::write::GzEncoder::new(Count(0), flate2::Compression::best());
     // Counting cannot fail.
     let _ = encoder.write_all(bytes);

@@ -60,12 +60,18 @@ pub fn source_date_epoch() -> Result<Option<Timestamp>, Error> {
 
 /// Rustc flags that replace this machine's paths by names that are the same on
 /// every machine, so that neither panic messages nor debug information differ.
-/// The most specific ones come last, which is the one that rustc takes.
+/// The most specific ones come last, which is the one that rustc takes. `library` is
+/// from [`crate::toolchain::library_sources`].
 #[must_use]
-pub fn remap_flags(project: &Project, sysroot: &Path) -> Vec<String> {
+pub fn remap_flags(
+    project: &Project,
+    sysroot: &Path,
+    library: Option<(PathBuf, String)>,
+) -> Vec<String> {
     let root = project.metadata.workspace_root.as_std_path();
     let mut pairs: Vec<(PathBuf, String)> = vec![(sysroot.to_owned(), "/rust".to_owned())];
-    if let Some(home) = home::cargo_home() {
+    pairs.extend(library);
+    if let Some(home) = cargo_home() {
         pairs.push((home, "/cargo".to_owned()));
     }
     pairs.push((root.to_owned(), "/src".to_owned()));
@@ -83,14 +89,11 @@ pub fn remap_flags(project: &Project, sysroot: &Path) -> Vec<String> {
     flags
 }
 
-mod home {
-    use std::path::PathBuf;
-
-    /// `CARGO_HOME`, else `.cargo` in the home folder.
-    pub fn cargo_home() -> Option<PathBuf> {
-        std::env::var_os("CARGO_HOME")
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| etcetera::home_dir().ok().map(|home| home.join(".cargo")))
-    }
+/// `CARGO_HOME`, else `.cargo` in the home folder.
+#[must_use]
+pub fn cargo_home() -> Option<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| etcetera::home_dir().ok().map(|home| home.join(".cargo")))
 }

@@ -57,7 +57,7 @@ pub fn expand(
         let constant = !pattern.contains("{version}");
         let moving =
             constant && (pattern.contains('{') || pattern == LATEST || patterns.configured);
-        if moving && prerelease && patterns.configured {
+        if moving && prerelease && (patterns.configured || pattern.contains('{')) {
             notes.push(format!(
                 "{version} is a prerelease: the tag `{text}` stays where it is"
             ));
@@ -159,7 +159,8 @@ mod tests {
             tags(&["{version}", "{major}", "latest"], true, "1.2.3-rc.1"),
             [is("1.2.3-rc.1", false)]
         );
-        // Asked for on the command line, it is done.
+        assert_eq!(tags(&["{major}"], false, "1.2.3-rc.1"), []);
+        // A word on the command line is meant.
         assert_eq!(tags(&["latest"], false, "1.2.3-rc.1"), [is("latest", true)]);
     }
 

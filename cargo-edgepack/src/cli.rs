@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edgepack::environment;
 use edgepack::error::Error;
+use edgepack::levers::BuildSize;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
-use edgepack::shrink::Level;
+use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use edgepack::size::ByteCount;
 
 mod registry;
@@ -73,6 +74,8 @@ pub enum Command {
     Login(Login),
     /// Forget the credentials for a registry.
     Logout(Logout),
+    /// Show where results of shrinking are kept and how much there is, or clear it.
+    Cache(Cache),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
     /// Runs the optimiser on one core module; the tool starts itself with this.
@@ -131,10 +134,34 @@ pub struct Shrinking {
     /// How much effort goes into shrinking: off, fast, default or max.
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<Level>,
+    /// Which size counts: raw, gzip or zstd [default: raw].
+    #[arg(long, value_name = "MEASURE")]
+    pub optimize_for: Option<Measure>,
     /// Keep this custom section, in place of the default list; `*` matches any
     /// run of characters; may be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub keep_section: Option<Vec<String>>,
+    /// Keep this export and remove all that are not named, with what only they reach; `*` matches
+    /// any run of characters; may be repeated; core modules only.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub keep_export: Option<Vec<String>>,
+    /// Answer this import inside the module: MODULE.FIELD traps when it is called,
+    /// MODULE.FIELD=NUMBER returns the number; may be repeated; core modules only.
+    #[arg(long, value_name = "IMPORT", value_delimiter = ',')]
+    pub stub_import: Option<Vec<Stub>>,
+    /// Do without this proposal: sign-ext; may be repeated.
+    #[arg(long, value_name = "PROPOSAL", value_delimiter = ',')]
+    pub lower: Option<Vec<Lowering>>,
+    /// Let the result use this proposal although the input does not; hosts that lack it then refuse
+    /// the result; may be repeated.
+    #[arg(long, value_name = "PROPOSAL", value_delimiter = ',')]
+    pub allow_proposal: Option<Vec<Proposal>>,
+    /// Take something for granted that cannot be known; where it does not hold, the result does
+    /// something else than the input; may be repeated. traps-never-happen: code that would trap
+    /// may go on with any value, or be gone. low-memory-unused: reads and writes below address
+    /// 1024 may go elsewhere. fast-math: floating-point results may differ, NaN among them.
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub assume: Option<Vec<Assumption>>,
 }
 
 /// What is allowed.
@@ -172,7 +199,7 @@ pub struct Packing {
 #[derive(Debug, Args)]
 pub struct Build {
     /// A .wasm file to take in place of a Rust project.
-    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "cargo_args"])]
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
     pub file: Option<PathBuf>,
     /// How to build.
     #[command(flatten)]
@@ -275,6 +302,17 @@ pub struct Compilation {
     /// wasm32-unknown-unknown.
     #[arg(long, value_name = "TRIPLE")]
     pub target: Option<String>,
+    /// Compile for size, where the profile says nothing else: opt-level z, fat LTO, one codegen
+    /// unit, panic=abort. With `=nightly` the standard library is compiled along, for size too;
+    /// a panic then ends the program without a message.
+    #[arg(
+        long,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "stable"
+    )]
+    pub min_size: Option<BuildSize>,
     /// The folder for all that is made.
     #[arg(long, value_name = "DIRECTORY")]
     pub target_dir: Option<PathBuf>,
@@ -339,6 +377,17 @@ pub struct Inspect {
     pub access: Access,
 }
 
+/// `cache`.
+#[derive(Debug, Args)]
+pub struct Cache {
+    /// Remove every result that is kept.
+    #[arg(long)]
+    pub clear: bool,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
 /// `schema`.
 #[derive(Debug, Args)]
 pub struct Schema {
@@ -368,12 +417,15 @@ pub enum SchemaOf {
     expect(dead_code, reason = "read where the optimiser is built in")
 )]
 pub struct OptimizeWorker {
-    /// How much effort.
+    /// Which passes are run.
     #[arg(long)]
-    pub level: Level,
+    pub recipe: String,
     /// The proposals that the module uses, as a number.
     #[arg(long)]
     pub proposals: u64,
+    /// What is taken for granted.
+    #[arg(long)]
+    pub assume: Vec<Assumption>,
     /// Address space in bytes.
     #[arg(long)]
     pub memory: u64,
@@ -430,6 +482,11 @@ impl BuildFlags {
                 Some(target) => Some(target.clone()),
                 None => variable(environment::TARGET)?,
             },
+            size: match compilation.min_size {
+                Some(size) => Some(size),
+                None if compiles => environment::parsed(environment::BUILD_SIZE)?,
+                None => None,
+            },
             target_dir: compilation.target_dir.clone(),
             locked: compilation.locked,
             offline: compilation.offline,
@@ -450,9 +507,25 @@ impl BuildFlags {
             } else {
                 self.shrinking.level
             },
-            keep_sections: self.shrinking.keep_section.clone(),
             variants: self.packing.variants(),
-            ..self.checking.overrides()
+            ..self.shrinking.overrides(self.checking.overrides())
+        }
+    }
+}
+
+impl Shrinking {
+    /// These settings, over those about something else.
+    pub fn overrides(&self, others: Overrides) -> Overrides {
+        Overrides {
+            level: self.level,
+            optimize_for: self.optimize_for,
+            keep_sections: self.keep_section.clone(),
+            keep_exports: self.keep_export.clone(),
+            stub_imports: self.stub_import.clone(),
+            lower: self.lower.clone(),
+            allow_proposals: self.allow_proposal.clone(),
+            assume: self.assume.clone(),
+            ..others
         }
     }
 }

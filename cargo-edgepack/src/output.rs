@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use edgepack::cache::Contents;
 use edgepack::error::Error;
 use edgepack::finding::{Finding, Severity};
 use edgepack::inspect::{self, ArtifactInspection, Inspection};
@@ -17,6 +18,7 @@ use edgepack::publish::Item;
 use edgepack::pull::{Pulled, Resolved};
 use edgepack::registry::failure::Failure;
 use edgepack::report::{PackageReport, PublishReport, Report, SignatureState, TagState};
+use edgepack::shrink::ModuleReport;
 use edgepack::sign::attach::Signed;
 use edgepack::sign::key::PublicKey;
 use edgepack::sign::verify::Verified;
@@ -115,7 +117,7 @@ impl Printer {
             return;
         }
         let word = if report.dry_run {
-            "would publish"
+            "would publish (no registry was asked)"
         } else {
             "published"
         };
@@ -307,6 +309,9 @@ impl Printer {
                 &stage.name,
                 &format!("{:>9}  {result}", seconds(stage.seconds)),
             );
+            if self.verbose && stage.name == SHRINK {
+                candidates(&report.modules);
+            }
         }
         let gzip = report
             .size
@@ -412,6 +417,22 @@ impl Printer {
         // Writing to a string cannot fail.
         let _ = write_inspection(&mut text, file, found);
         self.data(styled(&text).as_bytes())
+    }
+
+    /// What the cache holds, or held before it was cleared, on stdout.
+    pub fn cache(&self, contents: &Contents, cleared: bool) -> Result<(), Error> {
+        let Some(folder) = &contents.folder else {
+            return self.data(b"there is no cache: this user has no folder for it\n");
+        };
+        let text = format!(
+            "folder   {}\nentries  {}{}\nsize     {} of at most {}\n",
+            folder.display(),
+            contents.entries,
+            if cleared { ", removed" } else { "" },
+            bytes(contents.bytes),
+            bytes(contents.limit),
+        );
+        self.data(text.as_bytes())
     }
 
     /// Errors that clap words itself.
@@ -560,6 +581,39 @@ fn write_inspection(text: &mut String, file: &Path, found: &Inspection) -> std::
 /// A line of the table.
 fn row(label: &str, value: &str) {
     say!("  {DIM}{label:<13}{DIM:#}{}", value.trim_end());
+}
+
+/// What was tried for each core module, below the line of the stage.
+fn candidates(modules: &[ModuleReport]) {
+    for (index, module) in modules.iter().enumerate() {
+        let outcome = match (&module.recipe, module.cached) {
+            (Some(recipe), true) => format!("{recipe}, cached"),
+            (Some(recipe), false) => recipe.clone(),
+            (None, _) => "stripped only".to_owned(),
+        };
+        say!(
+            "    {DIM}module {index}:{DIM:#} {} → {} bytes, {}",
+            module.before,
+            module.after,
+            outcome.escape_debug()
+        );
+        for tried in &module.candidates {
+            let size = tried
+                .size
+                .map_or_else(String::new, |s| format!("{s} bytes, "));
+            let message = tried
+                .message
+                .as_ref()
+                .map_or_else(String::new, |m| format!(": {}", m.escape_debug()));
+            say!(
+                "      {}. {:<16} {:>9}  {size}{}{message}",
+                tried.round,
+                tried.recipe,
+                seconds(tried.seconds),
+                tried.outcome.name(),
+            );
+        }
+    }
 }
 
 fn bytes(size: u64) -> String {

@@ -1,5 +1,6 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod publish;
 mod registry;
 mod sign;
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use edgepack::build::{self, CargoConfig};
+use edgepack::build::{self, CargoConfig, Toolchains};
 use edgepack::cache::Cache;
 use edgepack::cancel::Cancel;
 use edgepack::config::{Config, PublishConfig, SignConfig};
@@ -16,6 +17,7 @@ use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::inspect::{self, ArtifactInspection, Inspection};
+use edgepack::levers::BuildSize;
 use edgepack::output;
 use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context, Destination, Input};
@@ -24,7 +26,7 @@ use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::worker::{Limits, Worker};
 use edgepack::source;
-use edgepack::toolchain;
+use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
 use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, SchemaOf};
@@ -79,8 +81,9 @@ fn optimize(job: cli::OptimizeWorker) -> u8 {
     let (code, message) = run(Job {
         input: job.input,
         output: job.output,
-        level: job.level,
+        recipe: job.recipe,
         proposals: edgepack::wasm::proposals::Proposals::from_bits(job.proposals),
+        assume: job.assume,
         memory: job.memory,
         time: job.time,
     });
@@ -134,6 +137,7 @@ impl App {
             Command::Check(flags) => self.check(flags),
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
+            Command::Cache(flags) => self.cache(flags),
             Command::Schema(flags) => {
                 match flags.of {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
@@ -271,7 +275,7 @@ impl App {
                 folder.display()
             ));
         }
-        self.install_targets(&plan, cargo, &config, &sysroot, &here)?;
+        let toolchains = self.toolchains(&plan, cargo, &config, sysroot, &here)?;
         let commit = source::commit(project.metadata.workspace_root.as_std_path());
         let created = epoch
             .or(commit.as_ref().map(|c| c.time))
@@ -283,7 +287,7 @@ impl App {
         let mut built = Vec::new();
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
-            let made = self.compile(&project, &config, &sysroot, cargo, group, &packages);
+            let made = self.compile(&project, &config, &toolchains, cargo, group, &packages);
             let inputs = match (made, &group.doubtful) {
                 (Err(Error::Cargo { in_code: true, .. }), Some(name)) => {
                     self.printer.warning(&format!(
@@ -338,28 +342,43 @@ impl App {
         Ok((destination, built))
     }
 
-    fn install_targets(
+    /// Finds the toolchains that the plan takes, and installs what they lack.
+    fn toolchains(
         &self,
         plan: &Plan,
         cargo: &CargoFlags,
         config: &CargoConfig,
-        sysroot: &Path,
+        sysroot: PathBuf,
         here: &Path,
-    ) -> Result<(), Error> {
+    ) -> Result<Toolchains, Error> {
         let std_is_built = cargo
             .extra
             .iter()
             .any(|word| word.to_string_lossy().contains("build-std"));
         let offline = cargo.offline || cargo.frozen || config.offline();
-        for Group { target, .. } in plan.groups.keys() {
+        let say = |text: &str| self.printer.note(text);
+        let mut toolchains = Toolchains {
+            sysroot,
+            nightly: None,
+        };
+        if plan.groups.keys().any(|g| g.size == BuildSize::Nightly) {
+            let nightly = Nightly::find(config.rustc(), &toolchains.sysroot, here)?;
+            nightly.install_sources(here, offline, say)?;
+            toolchains.nightly = Some(nightly);
+        }
+        for group in plan.groups.keys() {
+            let target = &group.target;
             let custom = Path::new(target).extension().is_some_and(|e| e == "json");
+            // WASI's start files and libc come with the target even where std is built.
+            let std_is_built =
+                std_is_built || (group.size == BuildSize::Nightly && !target.contains("wasi"));
+            let sysroot = toolchains.sysroot(group);
             if !std_is_built && !custom && !toolchain::has_target(sysroot, target) {
-                toolchain::install_target(target, sysroot, here, offline, |text| {
-                    self.printer.note(text);
-                })?;
+                let toolchain = toolchains.name(group);
+                toolchain::install_target(target, toolchain, sysroot, here, offline, say)?;
             }
         }
-        Ok(())
+        Ok(toolchains)
     }
 
     /// Runs cargo and reads what it made.
@@ -367,7 +386,7 @@ impl App {
         &self,
         project: &Project,
         config: &CargoConfig,
-        sysroot: &Path,
+        toolchains: &Toolchains,
         cargo: &CargoFlags,
         group: &Group,
         packages: &[&'p PackagePlan],
@@ -377,7 +396,7 @@ impl App {
         let compiled = build::compile(
             project,
             config,
-            sysroot,
+            toolchains,
             cargo,
             group,
             packages,
@@ -447,12 +466,10 @@ impl App {
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
-        let overrides = Overrides {
-            level: flags.shrinking.level,
-            keep_sections: flags.shrinking.keep_section.clone(),
-            ..Overrides::default()
-        };
-        let overrides = overrides.or(environment::overrides()?);
+        let overrides = flags
+            .shrinking
+            .overrides(Overrides::default())
+            .or(environment::overrides()?);
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
         let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;
@@ -482,6 +499,19 @@ impl App {
             MessageFormat::Human => self.printer.paths(&report)?,
         }
         Ok(report.exit_code())
+    }
+
+    fn cache(&self, flags: &cli::Cache) -> Result<u8, Error> {
+        let contents = if flags.clear {
+            self.cache.clear()?
+        } else {
+            self.cache.contents()
+        };
+        match flags.reporting.message_format {
+            MessageFormat::Json => self.printer.json(&contents)?,
+            MessageFormat::Human => self.printer.cache(&contents, flags.clear)?,
+        }
+        Ok(exit_code::OK)
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {

@@ -43,6 +43,8 @@ pub struct Failure {
     pub retry: Retry,
     /// Whether there was no connection at all.
     pub unconnected: bool,
+    /// Whether there was a connection on which nothing came.
+    pub silent: bool,
     /// What to do, where this is known on the spot.
     pub hint: Option<String>,
     /// Whether content came that does not have its digest.
@@ -72,6 +74,7 @@ impl Failure {
             codes: Vec::new(),
             retry: Retry::Never,
             unconnected: false,
+            silent: false,
             hint: None,
             altered: false,
         }
@@ -92,6 +95,15 @@ impl Failure {
         Failure {
             retry: Retry::Soon,
             ..Failure::protocol(request, message)
+        }
+    }
+
+    /// Nothing came for as long as we wait.
+    #[must_use]
+    pub fn silence(request: impl Into<String>) -> Self {
+        Failure {
+            silent: true,
+            ..Failure::broken(request, "no reply in time")
         }
     }
 
@@ -147,6 +159,7 @@ impl Failure {
             codes,
             retry,
             unconnected: false,
+            silent: false,
             hint: None,
             altered: false,
         }

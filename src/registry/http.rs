@@ -57,7 +57,7 @@ impl Default for Options {
             credential: None,
             retries: 5,
             backoff: Duration::from_millis(500),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
         }
     }
 }
@@ -151,7 +151,7 @@ impl Client {
                 self.reached.store(true, Ordering::Relaxed);
                 Ok(reply)
             }
-            Err(_) => Err(Failure::broken(what, "no reply in time")),
+            Err(_) => Err(Failure::silence(what)),
         }
     }
 
@@ -181,7 +181,7 @@ impl Client {
     /// The failure.
     pub async fn back_off(&self, failure: Failure, attempt: u32) -> Result<(), Failure> {
         // Where nothing has answered yet, it is more likely a typo than a restart.
-        let typo = failure.unconnected && !self.reached.load(Ordering::Relaxed);
+        let typo = (failure.unconnected || failure.silent) && !self.reached.load(Ordering::Relaxed);
         let tries = if typo { MAX_FIRST_TRIES } else { u32::MAX };
         if attempt >= self.options.retries.min(tries) {
             return Err(failure);
@@ -223,9 +223,11 @@ pub async fn read_body(
         return Err(too_long());
     }
     let mut body = BytesMut::new();
+    // What is this short need not come drop by drop.
+    let end = tokio::time::Instant::now() + timeout.saturating_mul(2);
     loop {
-        match tokio::time::timeout(timeout, reply.chunk()).await {
-            Err(_) => return Err(Failure::broken(what, "the reply stalls")),
+        match tokio::time::timeout_at(end, reply.chunk()).await {
+            Err(_) => return Err(Failure::broken(what, "the reply does not come to an end")),
             Ok(Err(e)) => return Err(Failure::transport(what, &e)),
             Ok(Ok(None)) => return Ok(body.freeze()),
             Ok(Ok(Some(chunk))) if body.len() + chunk.len() > limit => return Err(too_long()),

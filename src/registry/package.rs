@@ -127,6 +127,7 @@ impl Config {
         let named = std::env::var_os("WKG_CONFIG_FILE")
             .filter(|v| !v.is_empty())
             .map(PathBuf::from);
+        let explicit = named.is_some();
         let path = named.or_else(|| {
             let base = etcetera::choose_base_strategy().ok()?;
             Some(base.config_dir().join("wasm-pkg").join("config.toml"))
@@ -144,7 +145,7 @@ impl Config {
                 ),
                 hint: None,
             }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !explicit => Ok(Self::default()),
             Err(e) => Err(Error::io("read", path)(e)),
         }
     }

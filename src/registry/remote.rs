@@ -7,6 +7,7 @@
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
@@ -35,6 +36,8 @@ const MAX_PAGES: usize = 1000;
 const MAX_REFERRER_PAGES: usize = 20;
 /// How often the index of a tag is changed again because somebody else did too.
 const MAX_INDEX_TRIES: u32 = 8;
+const MIN_INDEX_WAIT: Duration = Duration::from_millis(30);
+const MAX_INDEX_WAIT: Duration = Duration::from_secs(5);
 
 /// What may be done in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +331,7 @@ impl Remote {
         let _one_at_a_time = self.referrers_lock.lock().await;
         let tag = fallback_tag(subject);
         for _ in 0..MAX_INDEX_TRIES {
+            let started = Instant::now();
             let mut index = self.referrers_index(subject).await?;
             if index.manifests.iter().any(|m| m.digest == referrer.digest) {
                 return Ok(());
@@ -337,8 +341,11 @@ impl Remote {
                 serde_json::to_vec(&index).map_err(|e| Failure::protocol(&tag, e.to_string()))?,
             );
             self.put_manifest(&tag, MEDIA_TYPE_INDEX, &bytes).await?;
-            // Another client may have read the old index before we wrote ours: the
-            // next round sees whether our entry is still there.
+            // Another client may have read the old index before we wrote ours, and be
+            // about to write. It takes about as long as we did: the next round sees
+            // whether our entry has outlived that.
+            let wait = started.elapsed().mul_f64(2.0 + 2.0 * fastrand::f64());
+            tokio::time::sleep(wait.clamp(MIN_INDEX_WAIT, MAX_INDEX_WAIT)).await;
         }
         let index = self.referrers_index(subject).await?;
         if index.manifests.iter().any(|m| m.digest == referrer.digest) {

@@ -8,6 +8,7 @@
 //! - what may pass (429, 5xx, a broken connection) is tried again, later each time.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
@@ -20,6 +21,8 @@ use crate::registry::http::{Client, MAX_REPLY, read_body, read_failure};
 use crate::registry::reference::{api_host, is_loopback};
 
 const MAX_REDIRECTS: usize = 8;
+/// How long a registry on this machine may take to show that it speaks the other scheme.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known about a registry.
 #[derive(Debug)]
@@ -352,7 +355,8 @@ impl Session {
             return first;
         }
         let wrong_scheme = match &first {
-            Err(failure) => failure.status.is_none(),
+            // A server that speaks the other one says so at once, or hangs up.
+            Err(failure) => failure.status.is_none() && !failure.silent,
             // What servers in Go say on the port of HTTPS.
             Ok(reply) => {
                 scheme.value == "http"
@@ -374,7 +378,12 @@ impl Session {
             "http"
         };
         self.host.set_scheme(other, false);
-        let second = self.send_to(request, target).await;
+        let patience = PROBE_TIMEOUT.min(self.client.options.timeout);
+        let second = tokio::time::timeout(patience, self.send_to(request, target)).await;
+        let Ok(second) = second else {
+            self.host.set_scheme(scheme.value, false);
+            return first;
+        };
         // A certificate that is not trusted is HTTPS as well.
         let spoken = second.is_ok()
             || second
@@ -459,10 +468,15 @@ impl Session {
     async fn ask_for_token(&self, realm: &Url, service: Option<&str>) -> Result<Token, Failure> {
         if !self.host.allows(realm) {
             return Err(Failure::protocol(
-                describe(&Method::GET, realm),
+                format!("logging in to {}", self.host.name),
                 format!(
-                    "{} names a token server that credentials must not be sent to",
-                    self.host.name
+                    "it names a token server that credentials must not be sent to, {}",
+                    realm
+                        .as_str()
+                        .split('?')
+                        .next()
+                        .unwrap_or_default()
+                        .escape_debug()
                 ),
             ));
         }
@@ -514,6 +528,16 @@ impl Session {
         }
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             return Err(self.unauthorized(what, self.credential.is_some()));
+        }
+        if method == Method::POST && !status.is_server_error() {
+            return Err(Failure {
+                status: Some(status),
+                hint: Some(
+                    "the token server takes no identity tokens: log in with a name and a password"
+                        .into(),
+                ),
+                ..Failure::protocol(what, "")
+            });
         }
         Err(read_failure(&method, reply, self.client.options.timeout).await)
     }

@@ -1,7 +1,5 @@
 //! (IO) The other side of [`super::worker`]: Binaryen, linked in, in a process
-//! that may die.
-//!
-//! Spec of the pass pipelines: <https://github.com/WebAssembly/binaryen/wiki/Optimizer-Cookbook>.
+//! that may die. Which passes it runs is the [`super::recipe`]'s to say.
 #![expect(
     clippy::disallowed_methods,
     reason = "the input's size decides whether the module was read"
@@ -9,10 +7,13 @@
 
 use std::path::{Path, PathBuf};
 
-use wasm_opt::{Feature, OptimizationError, OptimizationOptions, Pass};
+use wasm_opt::base::{
+    Feature, FeatureSet, Module, ModuleReader, ModuleWriter, PassOptions, PassRunner, validate_wasm,
+};
 use wasmparser::WasmFeatures;
 
-use super::Level;
+use super::options::Assumption;
+use super::recipe::{Passes, Recipe};
 use super::worker::{EXIT_IO, EXIT_UNREADABLE};
 use crate::wasm::proposals::Proposals;
 
@@ -27,10 +28,12 @@ pub struct Job {
     pub input: PathBuf,
     /// Where the optimised module goes.
     pub output: PathBuf,
-    /// How much effort.
-    pub level: Level,
+    /// The name of the recipe.
+    pub recipe: String,
     /// What the module may use.
     pub proposals: Proposals,
+    /// What is taken for granted.
+    pub assume: Vec<Assumption>,
     /// Address space for this process, in bytes.
     pub memory: u64,
     /// CPU time for this process, in seconds for each processor.
@@ -69,18 +72,61 @@ fn optimize(job: &Job) -> Result<(), (u8, String)> {
     if let Err(error) = std::fs::File::open(&job.input) {
         return Err((EXIT_IO, format!("failed to open the input: {error}")));
     }
-    options(job.level, job.proposals)
-        .run(&job.input, &job.output)
-        .map_err(|error| match error {
-            OptimizationError::Read { source } => (EXIT_UNREADABLE, one_line(&source.to_string())),
-            OptimizationError::ValidateWasmInput => (
-                EXIT_UNREADABLE,
-                "it takes the module for invalid".to_owned(),
-            ),
-            OptimizationError::Write { source } => (EXIT_IO, one_line(&source.to_string())),
-            other => (1, one_line(&other.to_string())),
-        })?;
+    let recipe = Recipe::named(&job.recipe)
+        .ok_or_else(|| (EXIT_IO, format!("there is no recipe `{}`", job.recipe)))?;
+    let mut module = Module::new();
+    let (enabled, disabled) = features(job.proposals);
+    module.apply_features(enabled, disabled);
+    let mut reader = ModuleReader::new();
+    reader.set_dwarf(false);
+    reader
+        .read_binary(&job.input, &mut module, None)
+        .map_err(|error| (EXIT_UNREADABLE, one_line(&error.to_string())))?;
+    if !validate_wasm(&mut module) {
+        let message = "it takes the module for invalid".to_owned();
+        return Err((EXIT_UNREADABLE, message));
+    }
+    run_passes(&mut module, recipe, &job.assume);
+    let mut writer = ModuleWriter::new();
+    writer.set_debug_info(false);
+    writer
+        .write_binary(&mut module, &job.output)
+        .map_err(|error| (EXIT_IO, one_line(&error.to_string())))?;
     check_written(&job.output)
+}
+
+fn run_passes(module: &mut Module, recipe: &Recipe, assume: &[Assumption]) {
+    let mut options = PassOptions::new();
+    options.set_optimize_level(recipe.optimize.into());
+    options.set_shrink_level(recipe.shrink.into());
+    options.set_debug_info(false);
+    for assumption in assume {
+        match assumption {
+            Assumption::TrapsNeverHappen => options.set_traps_never_happen(true),
+            Assumption::LowMemoryUnused => options.set_low_memory_unused(true),
+            Assumption::FastMath => options.set_fast_math(true),
+        }
+    }
+    let mut runner = PassRunner::new_with_options(module, options);
+    match recipe.passes {
+        Passes::Default => runner.add_default_optimization_passes(),
+        Passes::Groups(groups) => groups.iter().copied().flatten().for_each(|p| runner.add(p)),
+    }
+    runner.run();
+}
+
+/// What Binaryen may use, and what it may not.
+fn features(proposals: Proposals) -> (FeatureSet, FeatureSet) {
+    let (mut enabled, mut disabled) = (FeatureSet::new(), FeatureSet::new());
+    enabled.set_mvp();
+    disabled.set_all();
+    for (ours, theirs) in FEATURES {
+        if proposals.uses(*ours) {
+            enabled.set(*theirs, true);
+            disabled.set(*theirs, false);
+        }
+    }
+    (enabled, disabled)
 }
 
 /// A full disk leaves a short file and no error on Binaryen's side.
@@ -92,102 +138,6 @@ fn check_written(output: &Path) -> Result<(), (u8, String)> {
     }
     Ok(())
 }
-
-fn options(level: Level, proposals: Proposals) -> OptimizationOptions {
-    let mut options = match level {
-        Level::Off | Level::Fast => OptimizationOptions::new_opt_level_1(),
-        Level::Default | Level::Max => OptimizationOptions::new_optimize_for_size_aggressively(),
-    };
-    match level {
-        Level::Off | Level::Fast => {
-            options.shrink_level(wasm_opt::ShrinkLevel::Level1);
-        }
-        // With garbage collection in play, Binaryen's own list has passes for it
-        // that would have to be repeated here.
-        Level::Default | Level::Max if proposals.uses(GC) => {}
-        Level::Default | Level::Max => {
-            options.passes.add_default_passes = false;
-            for pass in SMALLEST {
-                options.add_pass(pass.clone());
-            }
-        }
-    }
-    if level == Level::Max {
-        options.set_converge();
-    }
-    options.mvp_features_only();
-    for (ours, theirs) in FEATURES {
-        if proposals.uses(*ours) {
-            options.enable_feature(*theirs);
-        }
-    }
-    options
-}
-
-const GC: WasmFeatures = WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES);
-
-/// The crate's name for it is a slip of the pen.
-const REORDER_LOCALS: Pass = Pass::RecorderLocals;
-
-/// What `-Oz` runs, with more before its end: repeated constants move into
-/// locals, and functions that are called often get short indices. Both have to
-/// come before the stack IR is made, since any later pass throws that away.
-const SMALLEST: &[Pass] = &[
-    Pass::DuplicateFunctionElimination,
-    Pass::MemoryPacking,
-    Pass::OnceReduction,
-    // Each function by itself.
-    Pass::SsaNomerge,
-    Pass::Dce,
-    Pass::RemoveUnusedNames,
-    Pass::RemoveUnusedBrs,
-    Pass::RemoveUnusedNames,
-    Pass::OptimizeInstructions,
-    Pass::PickLoadSigns,
-    Pass::PrecomputePropagate,
-    Pass::CodePushing,
-    Pass::SimplifyLocalsNostructure,
-    Pass::Vacuum,
-    REORDER_LOCALS,
-    Pass::RemoveUnusedBrs,
-    Pass::MergeLocals,
-    Pass::CoalesceLocals,
-    Pass::LocalCse,
-    Pass::SimplifyLocals,
-    Pass::Vacuum,
-    REORDER_LOCALS,
-    Pass::CoalesceLocals,
-    REORDER_LOCALS,
-    Pass::Vacuum,
-    Pass::CodeFolding,
-    Pass::MergeBlocks,
-    Pass::RemoveUnusedBrs,
-    Pass::RemoveUnusedNames,
-    Pass::MergeBlocks,
-    Pass::PrecomputePropagate,
-    Pass::OptimizeInstructions,
-    Pass::Rse,
-    Pass::Vacuum,
-    // The module as a whole.
-    Pass::DaeOptimizing,
-    Pass::InliningOptimizing,
-    Pass::DuplicateFunctionElimination,
-    Pass::DuplicateImportElimination,
-    Pass::MergeSimilarFunctions,
-    Pass::SimplifyGlobalsOptimizing,
-    Pass::RemoveUnusedModuleElements,
-    Pass::ReorderGlobals,
-    Pass::Directize,
-    // What `-Oz` does not do.
-    Pass::SimplifyLocalsNostructure,
-    Pass::Vacuum,
-    REORDER_LOCALS,
-    Pass::ConstHoisting,
-    Pass::OptimizeInstructions,
-    Pass::ReorderFunctions,
-    Pass::GenerateStackIr,
-    Pass::OptimizeStackIr,
-];
 
 /// Which of Binaryen's features a proposal needs.
 const FEATURES: &[(WasmFeatures, Feature)] = &[
@@ -259,3 +209,24 @@ fn limit(job: &Job) {
 
 #[cfg(not(unix))]
 fn limit(_: &Job) {}
+
+#[cfg(test)]
+mod tests {
+    use wasm_opt::base::pass_registry::get_registered_names;
+
+    use super::*;
+    use crate::shrink::recipe;
+
+    #[test]
+    fn every_pass_of_every_recipe_is_there() {
+        let known = get_registered_names();
+        for recipe in recipe::ALL {
+            let Passes::Groups(groups) = recipe.passes else {
+                continue;
+            };
+            for pass in groups.concat() {
+                assert!(known.iter().any(|k| k == pass), "{}: {pass}", recipe.name);
+            }
+        }
+    }
+}

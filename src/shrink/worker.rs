@@ -14,10 +14,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Level, OptimizeError, Optimizer};
+use super::{Attempt, OptimizeError, Optimizer};
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::wasm::proposals::Proposals;
 
 /// The hidden command of the executable that does the work.
 pub const COMMAND: &str = "optimize-worker";
@@ -27,7 +26,7 @@ pub const EXIT_UNREADABLE: u8 = 10;
 pub const EXIT_IO: u8 = 11;
 
 /// Changes whenever what the worker makes of a module may change.
-const RECIPE: &str = "binaryen-116/recipe-2";
+const RECIPE: &str = "binaryen-116/recipe-3";
 
 /// What one run of the worker may take.
 #[derive(Clone, Copy, Debug)]
@@ -66,18 +65,23 @@ impl Worker {
         }
     }
 
-    fn start(
-        &self,
-        folder: &Path,
-        proposals: Proposals,
-        level: Level,
-    ) -> Result<std::process::Child, Error> {
+    fn start(&self, folder: &Path, attempt: &Attempt<'_>) -> Result<std::process::Child, Error> {
         let stderr =
             std::fs::File::create(folder.join("stderr")).map_err(Error::io("create", folder))?;
-        Command::new(&self.executable)
+        let mut command = Command::new(&self.executable);
+        if attempt.threads > 0 {
+            command.env("BINARYEN_CORES", attempt.threads.to_string());
+        }
+        command
             .arg(COMMAND)
-            .args(["--level", level.name()])
-            .args(["--proposals", &proposals.bits().to_string()])
+            .args(["--recipe", attempt.recipe.name])
+            .args(["--proposals", &attempt.proposals.bits().to_string()])
+            .args(
+                attempt
+                    .assume
+                    .iter()
+                    .map(|a| format!("--assume={}", a.name())),
+            )
             .args(["--memory", &self.limits.memory.to_string()])
             .args(["--time", &self.limits.time.as_secs().to_string()])
             .arg(folder.join("in.wasm"))
@@ -117,16 +121,11 @@ impl Worker {
 }
 
 impl Optimizer for Worker {
-    fn identity(&self) -> String {
-        RECIPE.to_owned()
+    fn producers(&self) -> Vec<String> {
+        vec![RECIPE.to_owned()]
     }
 
-    fn optimize(
-        &self,
-        module: &[u8],
-        proposals: Proposals,
-        level: Level,
-    ) -> Result<Vec<u8>, OptimizeError> {
+    fn optimize(&self, module: &[u8], attempt: &Attempt<'_>) -> Result<Vec<u8>, OptimizeError> {
         let fatal = OptimizeError::Fatal;
         self.cancel.check().map_err(fatal)?;
         let folder = tempfile::Builder::new()
@@ -138,9 +137,9 @@ impl Optimizer for Worker {
         std::fs::write(&input, module)
             .map_err(Error::io("write", &input))
             .map_err(fatal)?;
-        let mut child = self.start(folder.path(), proposals, level).map_err(fatal)?;
+        let mut child = self.start(folder.path(), attempt).map_err(fatal)?;
         let Some(status) = self.wait(&mut child).map_err(fatal)? else {
-            return Err(OptimizeError::Failed(format!(
+            return Err(OptimizeError::Limit(format!(
                 "no result after {} s",
                 self.limits.time.as_secs()
             )));
@@ -167,7 +166,11 @@ impl Optimizer for Worker {
                 } else {
                     format!("{how}: {said}")
                 };
-                return Err(OptimizeError::Failed(message));
+                return Err(if was_killed(status) {
+                    OptimizeError::Limit(message)
+                } else {
+                    OptimizeError::Failed(message)
+                });
             }
         }
         let output = folder.path().join("out.wasm");
@@ -176,6 +179,21 @@ impl Optimizer for Worker {
             .map_err(fatal)?;
         Ok(bytes)
     }
+}
+
+/// Whether somebody ended it, for want of memory or of time: no crash of its own.
+#[cfg(unix)]
+fn was_killed(status: std::process::ExitStatus) -> bool {
+    use rustix::process::Signal;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    [Signal::KILL, Signal::XCPU]
+        .iter()
+        .any(|s| signal == Some(s.as_raw()))
+}
+
+#[cfg(not(unix))]
+fn was_killed(_: std::process::ExitStatus) -> bool {
+    false
 }
 
 fn describe(status: std::process::ExitStatus) -> String {

@@ -178,11 +178,11 @@ pub fn check(bytes: &[u8], manifest: &Digest, key: &PublicKey) -> Result<(), Ref
 fn check_statement(payload: &[u8], manifest: &Digest) -> Result<(), Refusal> {
     let statement: Statement =
         serde_json::from_slice(payload).map_err(|e| Refusal::senseless("the statement", &e))?;
-    if statement.kind != STATEMENT_TYPE {
-        return Err(Refusal::StatementType(printable(&statement.kind)));
-    }
     if statement.predicate_type != PREDICATE_TYPE {
         return Err(Refusal::Attestation(printable(&statement.predicate_type)));
+    }
+    if statement.kind != STATEMENT_TYPE {
+        return Err(Refusal::StatementType(printable(&statement.kind)));
     }
     let [subject] = &statement.subject[..] else {
         return Err(Refusal::Subjects(statement.subject.len()));

@@ -43,6 +43,10 @@ impl KeySource {
         match text.strip_prefix(VARIABLE_PREFIX) {
             Some("") => Err(Error::usage("`env:` names no variable")),
             Some(name) => Ok(KeySource::Variable(name.to_owned())),
+            None if text.starts_with('-') => Err(Error::Usage {
+                message: "`--key` takes a path or env:NAME, and a flag follows it".into(),
+                hint: Some("write ./-NAME for a file whose name begins with `-`".into()),
+            }),
             None if text.is_empty() => Err(Error::usage("the path of the key is empty")),
             None => Ok(KeySource::File(text.into())),
         }
@@ -203,6 +207,7 @@ mod tests {
         );
         assert!(KeySource::parse("env:").is_err());
         assert!(KeySource::parse("").is_err());
+        assert!(KeySource::parse("--json").is_err());
     }
 
     #[test]

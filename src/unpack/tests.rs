@@ -323,7 +323,8 @@ impl Tar {
             while length != rest.len() + length.to_string().len() {
                 length += 1;
             }
-            contents += &format!("{length}{rest}");
+            contents.push_str(&length.to_string());
+            contents.push_str(&rest);
         }
         self.entry(b'x', b"pax", contents.as_bytes())
     }

@@ -38,6 +38,37 @@ impl Proposals {
         Proposals(BASE)
     }
 
+    /// These and 1.0.
+    #[must_use]
+    pub fn of(features: WasmFeatures) -> Self {
+        Proposals(BASE | features)
+    }
+
+    /// The proposal of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (features, _) = NAMES.iter().find(|(_, known)| *known == name)?;
+        Some(Self::of(*features))
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Proposals) -> Self {
+        Proposals(self.0 | other.0)
+    }
+
+    /// What is in this set and not in the other; 1.0 stays.
+    #[must_use]
+    pub fn without(self, other: Proposals) -> Self {
+        Proposals(self.0.difference(other.0) | BASE)
+    }
+
+    /// Whether a proposal of the other set is in this one.
+    #[must_use]
+    pub fn uses_any(self, other: Proposals) -> bool {
+        self.uses(other.0.difference(BASE))
+    }
+
     /// Whether one of these is in the set.
     #[must_use]
     pub fn uses(self, any_of: WasmFeatures) -> bool {

@@ -10,11 +10,15 @@ mod support;
 
 mod any_registry;
 mod bad_input;
+mod cache;
+mod candidates;
 mod cases;
 mod corpus;
 mod fixtures;
 mod generated;
 mod hostile_registry;
+mod interface;
+mod min_size;
 mod pack;
 mod peers;
 mod projects;

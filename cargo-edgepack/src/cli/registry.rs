@@ -103,7 +103,7 @@ pub struct Pull {
     pub output: PathBuf,
     /// Write nothing unless the artifact is signed with this public key: a path, or
     /// env:NAME for a variable that holds it.
-    #[arg(long, value_name = "PATH|env:NAME")]
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub key: Option<String>,
     /// How to speak to the registry.
     #[command(flatten)]

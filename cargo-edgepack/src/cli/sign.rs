@@ -1,4 +1,7 @@
 //! The commands that sign and verify.
+//!
+//! `--key` takes what begins with `-` too: a key that was given in place of its path is
+//! refused without being repeated, which the parser would do.
 
 use clap::{Args, ValueEnum};
 use edgepack::sign::Format;
@@ -46,7 +49,7 @@ pub struct Signing {
     pub sign: Option<SignMode>,
     /// The key to sign with: a path, or env:NAME for a variable that holds it. The
     /// password is taken from `COSIGN_PASSWORD`.
-    #[arg(long, value_name = "PATH|env:NAME")]
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub key: Option<String>,
     /// Write signatures in this format alone; may be repeated [default: both].
     #[arg(long, value_name = "FORMAT", value_enum)]
@@ -61,7 +64,7 @@ pub struct Sign {
     pub reference: String,
     /// The key: a path, or env:NAME for a variable that holds it. The password is taken
     /// from `COSIGN_PASSWORD` [default: what `EDGEPACK_SIGNING_KEY` names].
-    #[arg(long, value_name = "PATH|env:NAME")]
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub key: Option<String>,
     /// Write this format alone; may be repeated [default: both; in a layout, bundle].
     #[arg(long, value_name = "FORMAT", value_enum)]
@@ -78,7 +81,7 @@ pub struct Verify {
     #[arg(value_name = "REF")]
     pub reference: String,
     /// The public key: a path, or env:NAME for a variable that holds it.
-    #[arg(long, value_name = "PATH|env:NAME")]
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub key: String,
     /// Print JSON.
     #[arg(long)]

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -20,6 +21,8 @@ use crate::oci::{Descriptor, Digest};
 use crate::registry::failure::{Failure, describe};
 use crate::registry::session::Request;
 
+/// Bytes a second: a registry that is slower keeps us busy on purpose.
+const MIN_RATE: u64 = 256;
 /// Parts that may wait for the disk: some megabytes at most.
 const QUEUE: usize = 8;
 
@@ -163,7 +166,13 @@ impl Remote {
             return Err(wrong_size(sink.length + length));
         }
         let timeout = self.session.client().options.timeout;
+        let (started, before) = (Instant::now(), sink.length);
         loop {
+            let rate = (sink.length - before) / started.elapsed().as_secs().max(1);
+            if started.elapsed() > timeout && rate < MIN_RATE {
+                let message = format!("the download has slowed down to {rate} bytes a second");
+                return Err(Trouble::Network(Failure::broken(what, message)));
+            }
             let chunk = match tokio::time::timeout(timeout, reply.chunk()).await {
                 Err(_) => {
                     return Err(Trouble::Network(Failure::broken(

@@ -7,6 +7,7 @@
 //!
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use self::check::Check;
 use self::source::{Meter, body};
 use super::Remote;
 use crate::cache::{Cache, Key};
-use crate::oci::{Descriptor, Digest};
+use crate::oci::Descriptor;
 use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::http::read_failure;
 use crate::registry::reference::Repository;
@@ -33,6 +34,7 @@ const MAX_WHOLE: u64 = 8 << 20;
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
+const UPLOAD_ID_HEADER: &str = "docker-upload-uuid";
 const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 
 /// Whether bytes had to go over the wire.
@@ -46,31 +48,43 @@ pub enum Uploaded {
     Mounted,
 }
 
-/// Where an upload stands, kept in the cache: a later run goes on from there.
+/// Where an upload stands, kept in the cache: a later run goes on from there. Of
+/// several processes that upload the same blob to the same place, one has it.
 pub struct Bookmark<'a> {
     cache: &'a Cache,
     key: Key,
+    // Closed, and so given up, with the bookmark.
+    claim: Option<File>,
 }
 
 impl<'a> Bookmark<'a> {
     /// The bookmark for a blob in a repository.
     #[must_use]
-    pub fn new(cache: &'a Cache, repository: &Repository, blob: &Digest) -> Self {
+    pub fn new(cache: &'a Cache, repository: &Repository, blob: &Descriptor) -> Self {
         let repository = repository.to_string();
         let key = Key::new(
             "upload/1",
-            &[repository.as_bytes(), blob.as_str().as_bytes()],
+            &[repository.as_bytes(), blob.digest.as_str().as_bytes()],
         );
-        Bookmark { cache, key }
+        // What goes up in one request is not gone on with.
+        let large = blob.size > MAX_WHOLE;
+        Bookmark {
+            claim: large.then(|| cache.claim(&key)).flatten(),
+            cache,
+            key,
+        }
     }
 
     fn load(&self) -> Option<Url> {
+        self.claim.as_ref()?;
         let text = String::from_utf8(self.cache.get(&self.key)?).ok()?;
         Url::parse(&text).ok()
     }
 
     fn save(&self, location: &Url) {
-        self.cache.put(&self.key, location.as_str().as_bytes());
+        if self.claim.is_some() {
+            self.cache.put(&self.key, location.as_str().as_bytes());
+        }
     }
 
     fn clear(&self) {
@@ -215,7 +229,9 @@ impl Remote {
             // An upload that the registry has lost is begun again.
             let lost = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416))
                 || failure.has_code("BLOB_UPLOAD_UNKNOWN")
-                || failure.has_code("BLOB_UPLOAD_INVALID");
+                || failure.has_code("BLOB_UPLOAD_INVALID")
+                // The file is what it should be: something else got into the upload.
+                || (style != Style::Whole && failure.has_code("DIGEST_INVALID") && attempt == 0);
             let failure = if lost {
                 Failure {
                     retry: Retry::Soon,
@@ -262,6 +278,7 @@ impl Remote {
                 0..size
             }
             Style::Chunks(index) => {
+                upload.bookmark.save(&here.location);
                 let chunk = CHUNKS[index].max(here.min_chunk);
                 while here.offset < size {
                     let end = here.offset.saturating_add(chunk).min(size);
@@ -493,7 +510,17 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
 }
 
 fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
-    let location = location(reply).ok_or_else(|| {
+    // Some say the upload's id alone; its address is known then.
+    let by_id = || {
+        let id = reply.headers().get(UPLOAD_ID_HEADER)?.to_str().ok()?;
+        let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let mut address = reply.url().clone();
+        address.set_query(None);
+        let folder = format!("{}/", address.path().trim_end_matches('/'));
+        address.set_path(&folder);
+        plain.then(|| address.join(id).ok())?
+    };
+    let location = location(reply).or_else(by_id).ok_or_else(|| {
         Failure::protocol(
             describe(&Method::POST, reply.url()),
             "the registry does not say where to upload to",

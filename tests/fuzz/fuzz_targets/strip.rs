@@ -3,21 +3,21 @@
 #![no_main]
 
 use edgepack::cache::Cache;
-use edgepack::shrink::{Level, OptimizeError, Optimizer, Options, shrink};
+use edgepack::shrink::{Attempt, OptimizeError, Optimizer, Options, shrink};
 use edgepack::validate::validate;
 use edgepack::wasm::Wasm;
-use edgepack::wasm::proposals::{Proposals, validate_with};
+use edgepack::wasm::proposals::validate_with;
 use libfuzzer_sys::fuzz_target;
 
 /// Leaves modules as they are: what is tried here is all around it.
 struct AsTheyAre;
 
 impl Optimizer for AsTheyAre {
-    fn identity(&self) -> String {
-        "as they are".into()
+    fn producers(&self) -> Vec<String> {
+        vec!["as they are".into()]
     }
 
-    fn optimize(&self, module: &[u8], _: Proposals, _: Level) -> Result<Vec<u8>, OptimizeError> {
+    fn optimize(&self, module: &[u8], _: &Attempt<'_>) -> Result<Vec<u8>, OptimizeError> {
         Ok(module.to_vec())
     }
 }

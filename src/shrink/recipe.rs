@@ -1,0 +1,279 @@
+//! Recipes: which of Binaryen's passes are run, in which order and how hard they
+//! try, under names that reports show.
+//!
+//! They are data, so that they can be told apart in the report, tried beside each
+//! other by [`super::search`], and handed to a linked-in Binaryen as well as to an
+//! external `wasm-opt`. What they make of modules is measured in
+//! `docs/performance.md`.
+//!
+//! Spec of the passes: <https://github.com/WebAssembly/binaryen/wiki/Optimizer-Cookbook>.
+
+use wasmparser::WasmFeatures;
+
+use super::level::{Level, Measure};
+use crate::wasm::proposals::Proposals;
+
+/// One way to make a module smaller.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// Its name, in reports and for the worker.
+    pub name: &'static str,
+    /// Binaryen's optimize level.
+    pub optimize: u8,
+    /// Binaryen's shrink level.
+    pub shrink: u8,
+    /// What is run.
+    pub passes: Passes,
+}
+
+/// The passes of a recipe.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// The list that Binaryen has for the levels. Only this one has passes for
+    /// garbage collection.
+    Default,
+    /// These groups, one after the other.
+    Groups(&'static [&'static [&'static str]]),
+}
+
+impl Recipe {
+    /// The recipe of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Recipe> {
+        ALL.iter().copied().find(|recipe| recipe.name == name)
+    }
+}
+
+/// Every recipe.
+pub const ALL: &[&Recipe] = &[
+    &QUICK,
+    &OZ,
+    &SMALLEST,
+    &REBUILT,
+    &ANALYSED,
+    &REBUILT_PLAIN,
+    &ANALYSED_PLAIN,
+    &LOWER_SIGN_EXT,
+];
+
+/// Binaryen's passes of level 1, for size.
+const QUICK: Recipe = Recipe {
+    name: "quick",
+    optimize: 1,
+    shrink: 1,
+    passes: Passes::Default,
+};
+
+/// Those of `-Oz` as they are.
+const OZ: Recipe = Recipe {
+    name: "oz",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Default,
+};
+
+/// Those of `-Oz`, with more before their end: repeated constants move into
+/// locals, and functions that are called often get short indices. Both have to
+/// come before the stack IR is made, since any later pass throws that away.
+const SMALLEST: Recipe = Recipe {
+    name: "smallest",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Groups(&[BEFORE, FUNCTIONS, MODULE, TIDY, CONSTANTS, ORDER, STACK]),
+};
+
+/// The control flow is taken apart and built anew, which on compiled code is often
+/// shorter, and everything is optimised before and twice after.
+const REBUILT: Recipe = Recipe {
+    name: "rebuilt",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Groups(&[
+        BEFORE, FUNCTIONS, MODULE, REBUILD, BEFORE, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE,
+        TIDY, CONSTANTS, ORDER, STACK,
+    ]),
+};
+
+/// The same, with an analysis of which values can reach which place.
+const ANALYSED: Recipe = Recipe {
+    name: "analysed",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Groups(&[
+        BEFORE, FUNCTIONS, MODULE, REBUILD, BEFORE, FLOW, FUNCTIONS, MODULE, BEFORE, FUNCTIONS,
+        MODULE, TIDY, CONSTANTS, ORDER, STACK,
+    ]),
+};
+
+/// `rebuilt` for what is compressed afterwards.
+const REBUILT_PLAIN: Recipe = Recipe {
+    name: "rebuilt-plain",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Groups(&[
+        BEFORE, FUNCTIONS, MODULE, REBUILD, BEFORE, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE,
+        STACK,
+    ]),
+};
+
+/// `analysed` for what is compressed afterwards.
+const ANALYSED_PLAIN: Recipe = Recipe {
+    name: "analysed-plain",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Groups(&[
+        BEFORE, FLOW, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE, STACK,
+    ]),
+};
+
+/// Replaces the instructions of the sign-extension proposal by shifts.
+pub const LOWER_SIGN_EXT: Recipe = Recipe {
+    name: "lower-sign-ext",
+    optimize: 0,
+    shrink: 0,
+    passes: Passes::Groups(&[&["signext-lowering"]]),
+};
+
+/// What comes before the functions.
+const BEFORE: &[&str] = &[
+    "duplicate-function-elimination",
+    "memory-packing",
+    "once-reduction",
+];
+
+/// Each function by itself: as in `-Oz`.
+const FUNCTIONS: &[&str] = &[
+    "ssa-nomerge",
+    "dce",
+    "remove-unused-names",
+    "remove-unused-brs",
+    "remove-unused-names",
+    "optimize-instructions",
+    "pick-load-signs",
+    "precompute-propagate",
+    "code-pushing",
+    "simplify-locals-nostructure",
+    "vacuum",
+    "reorder-locals",
+    "remove-unused-brs",
+    "merge-locals",
+    "coalesce-locals",
+    "local-cse",
+    "simplify-locals",
+    "vacuum",
+    "reorder-locals",
+    "coalesce-locals",
+    "reorder-locals",
+    "vacuum",
+    "code-folding",
+    "merge-blocks",
+    "remove-unused-brs",
+    "remove-unused-names",
+    "merge-blocks",
+    "precompute-propagate",
+    "optimize-instructions",
+    "rse",
+    "vacuum",
+];
+
+/// The module as a whole: as in `-Oz`.
+const MODULE: &[&str] = &[
+    "dae-optimizing",
+    "inlining-optimizing",
+    "duplicate-function-elimination",
+    "duplicate-import-elimination",
+    "merge-similar-functions",
+    "simplify-globals-optimizing",
+    "remove-unused-module-elements",
+    "reorder-globals",
+    "directize",
+];
+
+/// Control flow as a graph of blocks, and back.
+const REBUILD: &[&str] = &["flatten", "rereloop"];
+
+/// Which values can reach which place.
+const FLOW: &[&str] = &["gufa-optimizing"];
+
+/// Behind the passes that work on the whole module. `-Oz` does not do that.
+const TIDY: &[&str] = &["simplify-locals-nostructure", "vacuum", "reorder-locals"];
+
+/// Repeated constants move into locals: shorter, but what is compressed afterwards
+/// gets longer, since repetition compresses well.
+const CONSTANTS: &[&str] = &["const-hoisting", "optimize-instructions"];
+
+/// Functions that are called often get short indices.
+const ORDER: &[&str] = &["reorder-functions"];
+
+/// The form that is written. No pass may follow.
+const STACK: &[&str] = &["generate-stack-ir", "optimize-stack-ir"];
+
+const GC: WasmFeatures = WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES);
+
+/// What is tried, in rounds: each round starts from the best result before it, and
+/// one that gains nothing is the last.
+#[must_use]
+pub fn rounds(
+    level: Level,
+    measure: Measure,
+    proposals: Proposals,
+) -> Vec<&'static [&'static Recipe]> {
+    // With garbage collection in play, Binaryen's own list has passes for it that
+    // would have to be repeated here.
+    if proposals.uses(GC) && level != Level::Fast {
+        return match level {
+            Level::Max => vec![&[&OZ]; 4],
+            _ => vec![&[&OZ]],
+        };
+    }
+    let compressed = measure != Measure::Raw;
+    match level {
+        Level::Off => Vec::new(),
+        Level::Fast => vec![&[&QUICK]],
+        // What is compressed afterwards is smaller without what SMALLEST adds.
+        Level::Default if compressed => vec![&[&OZ]],
+        Level::Default => vec![&[&SMALLEST]],
+        Level::Max if compressed => vec![
+            &[&OZ, &REBUILT_PLAIN, &ANALYSED_PLAIN, &SMALLEST],
+            &[&REBUILT_PLAIN, &ANALYSED_PLAIN],
+            &[&REBUILT_PLAIN, &ANALYSED_PLAIN],
+        ],
+        Level::Max => vec![
+            &[&SMALLEST, &REBUILT, &ANALYSED],
+            &[&REBUILT, &ANALYSED],
+            &[&REBUILT, &ANALYSED],
+            &[&REBUILT, &ANALYSED],
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_that_is_tried_can_be_named() {
+        for (_, level) in Level::ALL {
+            for (_, measure) in Measure::ALL {
+                for proposals in [Proposals::none(), Proposals::all()] {
+                    for recipe in rounds(level, measure, proposals).concat() {
+                        assert_eq!(Recipe::named(recipe.name), Some(recipe));
+                    }
+                }
+            }
+        }
+        assert_eq!(Recipe::named("none"), None);
+    }
+
+    #[test]
+    fn max_begins_with_all_that_default_tries() {
+        for (_, measure) in Measure::ALL {
+            for proposals in [Proposals::none(), Proposals::all()] {
+                let first = |level| rounds(level, measure, proposals)[0];
+                for recipe in first(Level::Default) {
+                    assert!(first(Level::Max).contains(recipe), "{}", recipe.name);
+                }
+            }
+        }
+    }
+}

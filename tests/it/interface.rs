@@ -1,0 +1,145 @@
+//! Options that change what a module offers and asks for, or the proposals that it
+//! takes.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::tool::{Place, run};
+
+const MODULE: &str = r#"(module
+    (import "host" "random" (func $random (param i32) (result i32)))
+    (import "host" "log" (func $log (param i32)))
+    (@custom "producers" "\00")
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\80\7f")
+    (func (export "byte") (param i32) (result i32)
+        (i32.extend8_s (i32.load8_u (local.get 0))))
+    (func (export "dice") (param i32) (result i32)
+        (i32.add (i32.const 1) (call $random (local.get 0))))
+    (func (export "talk") (call $log (i32.const 7))))"#;
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("m.wasm", wat::parse_str(MODULE).unwrap());
+    place
+}
+
+fn shrunk(place: &Place, args: &[&str]) -> (Value, Vec<u8>) {
+    let all = [
+        &[
+            "shrink",
+            "m.wasm",
+            "-o",
+            "o.wasm",
+            "--message-format",
+            "json",
+        ],
+        args,
+    ]
+    .concat();
+    let report = place.run(all).exits(0).json()["packages"][0].clone();
+    (report, fs::read(place.join("o.wasm")).unwrap())
+}
+
+/// Calls a function in an interpreter that has no sign extension and gives no imports.
+fn call(module: &[u8], name: &str, argument: i32) -> Result<i32, String> {
+    let mut config = wasmi::Config::default();
+    config.wasm_sign_extension(false);
+    let engine = wasmi::Engine::new(&config);
+    let module = wasmi::Module::new(&engine, module).map_err(|e| e.to_string())?;
+    let mut store = wasmi::Store::new(&engine, ());
+    let instance = wasmi::Linker::<()>::new(&engine)
+        .instantiate_and_start(&mut store, &module)
+        .map_err(|e| e.to_string())?;
+    let function = instance
+        .get_typed_func::<i32, i32>(&store, name)
+        .map_err(|e| e.to_string())?;
+    function
+        .call(&mut store, argument)
+        .map_err(|e| e.to_string())
+}
+
+#[test]
+fn imports_are_answered_and_a_proposal_is_taken_out() {
+    let place = place();
+    let stubs = ["--stub-import", "host.random=52,host.log"];
+    let (report, with_sign_ext) = shrunk(&place, &stubs);
+    assert_eq!(report["imports"], json!([]));
+    let module = &report["modules"][0];
+    assert_eq!(
+        module["stubbed_imports"],
+        json!(["host.random", "host.log"])
+    );
+    assert_eq!(report["features"], json!(["sign-extension"]));
+    // The interpreter has no such instruction.
+    assert!(call(&with_sign_ext, "byte", 0).is_err());
+
+    let (report, lowered) = shrunk(&place, &[&stubs[..], &["--lower", "sign-ext"]].concat());
+    assert_eq!(report["features"], json!([]));
+    assert_eq!(call(&lowered, "byte", 0), Ok(-128));
+    assert_eq!(call(&lowered, "byte", 1), Ok(127));
+    assert_eq!(call(&lowered, "dice", 3), Ok(53));
+}
+
+#[test]
+fn exports_go_with_what_only_they_reach() {
+    let place = place();
+    let (report, _) = shrunk(&place, &["--keep-export", "memory,byte"]);
+    assert_eq!(report["exports"], json!(["memory", "byte"]));
+    assert_eq!(report["imports"], json!([]));
+    let module = &report["modules"][0];
+    assert_eq!(module["removed_exports"], json!(["dice", "talk"]));
+    assert_eq!(
+        module["removed_imports"],
+        json!(["host.log", "host.random"])
+    );
+    let mut command = place.command(["shrink", "m.wasm", "-o", "o.wasm"]);
+    command.env("EDGEPACK_SHRINK_KEEP_EXPORTS", "memroy");
+    run(&mut command).exits(2).says("did you mean `memory`?");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_written() {
+    let place = place();
+    for (args, text) in [
+        (
+            &["--level", "off", "--lower", "sign-ext"][..],
+            "shrink.level is off",
+        ),
+        (&["--stub-import", "host.log=3"], "it has no result"),
+        (&["--stub-import", "log"], "write MODULE.FIELD"),
+        (&["--lower", "gc"], "expected one of sign-ext"),
+        (&["--allow-proposal", "smid"], "did you mean `simd`?"),
+        (&["--assume", "luck"], "traps-never-happen"),
+    ] {
+        let all = [&["shrink", "m.wasm", "-o", "o.wasm"], args].concat();
+        place.run(all).exits(2).says(text);
+        assert!(!place.join("o.wasm").exists(), "{text}");
+    }
+    place.write(
+        "c.wasm",
+        wat::parse_str("(component (core module (func (export \"f\"))))").unwrap(),
+    );
+    place
+        .run(["shrink", "c.wasm", "-o", "o.wasm", "--keep-export", "f"])
+        .exits(2)
+        .says("this is a component");
+}
+
+#[test]
+fn assumptions_and_proposals_are_the_users_to_name() {
+    let place = Place::new();
+    let module = r#"(module (func (export "f") (param i32) (result i32)
+        (drop (i32.div_s (i32.const 1) (local.get 0)))
+        (i32.shr_s (i32.shl (local.get 0) (i32.const 24)) (i32.const 24))))"#;
+    place.write("m.wasm", wat::parse_str(module).unwrap());
+    let (careful, module) = shrunk(&place, &[]);
+    assert_eq!(careful["features"], json!([]));
+    assert!(call(&module, "f", 0).is_err(), "it still divides by zero");
+    let (_, bold) = shrunk(&place, &["--assume", "traps-never-happen"]);
+    assert_eq!(call(&bold, "f", 0), Ok(0));
+    let (newer, _) = shrunk(&place, &["--allow-proposal", "sign-extension"]);
+    assert_eq!(newer["features"], json!(["sign-extension"]));
+    assert!(newer["size"]["after"].as_u64() < careful["size"]["after"].as_u64());
+}
