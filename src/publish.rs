@@ -290,7 +290,6 @@ impl Push<'_> {
             ..
         } = self.item;
         let remote = Remote::open(self.context.client, repository, Rights::Push)?;
-        let digest = &bundle.manifest.digest;
         // Before anything is sent: a tag that must not be moved ends it here.
         let mut states = Vec::new();
         for tag in tags {
@@ -319,18 +318,11 @@ impl Push<'_> {
             None => Vec::new(),
         };
         let mut done = Vec::new();
-        for ((name, state), tag) in states.into_iter().zip(tags) {
+        for (name, state) in states {
             if wanted(state) {
                 remote
                     .put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes)
                     .await?;
-                // One that moves, or is forced to, belongs to whoever sets it last.
-                if !tag.moving && !self.context.rules.force {
-                    let now = remote.resolve(&name).await?;
-                    if now.as_ref() != Some(digest) {
-                        return Err(moved(repository, &name, now.as_ref(), digest));
-                    }
-                }
             }
             let state = match state {
                 Found::This => TagState::Unchanged,
@@ -453,19 +445,6 @@ fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
     Error::Registry {
         message: format!("{tag} names another artifact already, {there}; this one is {digest}"),
         hint: Some("raise the version, choose another --tag, or move the tag with --force".into()),
-    }
-}
-
-fn moved(repository: &Repository, tag: &str, now: Option<&Digest>, digest: &Digest) -> Error {
-    let now = now.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    Error::Registry {
-        message: format!(
-            "{repository}:{tag} was set to {digest}, but names {now}: somebody else set it at the same time"
-        ),
-        hint: Some(format!(
-            "both artifacts are complete; pull this one as {}",
-            repository.at(digest)
-        )),
     }
 }
 

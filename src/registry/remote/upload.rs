@@ -30,6 +30,8 @@ mod source;
 
 /// A blob up to this size goes up in one piece.
 const MAX_WHOLE: u64 = 8 << 20;
+/// No chunk is larger.
+const MAX_CHUNK: u64 = 64 << 20;
 /// Sizes of chunks, the next for registries that find the last too large.
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 /// How often a registry may ask for a new token while nothing moves.
@@ -279,7 +281,7 @@ impl Remote {
             }
             Style::Chunks(index) => {
                 upload.bookmark.save(&here.location);
-                let chunk = CHUNKS[index].max(here.min_chunk);
+                let chunk = chunk_size(index, size).max(here.min_chunk);
                 while here.offset < size {
                     let end = here.offset.saturating_add(chunk).min(size);
                     self.patch(upload, here, end, check).await?;
@@ -484,6 +486,16 @@ enum Mount {
     Done,
     Upload(Place),
     Refused,
+}
+
+/// The first try is a quarter of the blob: what a request costs counts less then, and
+/// no more than that is lost.
+fn chunk_size(index: usize, blob: u64) -> u64 {
+    if index == 0 {
+        (blob / 4).clamp(CHUNKS[0], MAX_CHUNK)
+    } else {
+        CHUNKS[index]
+    }
 }
 
 /// Another way to upload, where the registry did not take this one.
