@@ -326,4 +326,37 @@ mod tests {
         let error = PublicKey::parse(&made.private, "k").unwrap_err();
         assert!(error.to_string().contains("is a private key"), "{error}");
     }
+
+    /// Made by openssl, as cosign signs: the SHA-256 for all but Ed25519.
+    #[test]
+    fn other_kinds_verify() {
+        for (kind, der, signature) in [
+            (
+                "ECDSA P-384",
+                "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEa6X4r/pU+kWulfT0x7Tr4rohWN4YrWvMOUsiIN4Bu56jjIQBDsGOOeb8+tqU4yArBHVzQNvMkTMWYAuKTeAEfPUD53aLpf1CuAJpKNxajZkDlHPFZr2sY8ZNUasz/B4N",
+                "MGUCMQCIc62ziCgyDEKpVvw3gjqGrEi3dGHnrop35nE9zxWndpu1iZRgCYtTpm/kSWOkLoICMCALSA0Ob9kUx+/euPfG6bAZxmPdYEvwcBYo+MqXr0BoPvHS8Is4ncsOaI4hjpnQlg==",
+            ),
+            (
+                "Ed25519",
+                "MCowBQYDK2VwAyEAE/qB3mILvQG5LDA3DjqjZJdzeDdIyJFsbKP2JHTgG/s=",
+                "jRQow7pUuh4CWd9JqY3iBv8g2fhDWqWRjWk4zYq3NA8gWzNrPuBlS4wvokG7T9JSn/8gyKNbf5EZyJZrmCpKBw==",
+            ),
+            (
+                "RSA",
+                "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAqoJkPrIJehXSFhp+e/A5OTiYvmH6MgWtyBtggwWOz4yaldpHxD5vMI3h2o37qy9UySEw+y4WYcao5JL2k/W2cmosk2KNtv7Dde1GnD8LA50HPZJk+PZ8UHz3j5tW26M73DvmVaUvmyBArtGPHeCumdLqdkFSOYL4p2z6unMy4sf79TMUBJjVkw3pDl23Rh0lCm8C6SabGf2lytn1WIEIqP3D/kldt525d59kOhcKSWdR0waVHwvVuuIS9JJgaRTms0hn6qW1gVagAfqtpFi8vSMTTegPq1aYP62p57XcnjqdfNs9M1JFD8yKI04ptpJVC5iPytWSRlSZCuhqTWW4AwIDAQAB",
+                "N8XoE0D2hN2fQo0vUctF3vvJTWCUirBGy8bRFn9jXgJJA9aO5TYnGv5GQ2+GexgYePadasvOSJmh8RmccdxuNIebBjnp5mR2T0oz8zYEWWR6EuKkPA/lqUW3A23m0j5415wMU+EP18W9RPvpoKbmSztvNMRiJPYX20dAaj2elRO/HI/DE8RhQer1eKZFivLiycDn1+vwu0OLO7DJzWB10oERdiw+jreu7wz6TTtKx3KuEvrHgV6HoFfZt302ByS79SI4kH6mdGgfypOOBYbQwfO+5JocV4gnLMOEDnaHEevIPkQmd7ytyUcPLXKM63vB0utYR6Gbw+mE05njbsplFA==",
+            ),
+        ] {
+            let der = STANDARD.decode(der).unwrap();
+            let key = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap();
+            let signature = STANDARD.decode(signature).unwrap();
+            assert_eq!(key.kind(), kind);
+            assert!(key.verifies(b"message", &signature), "{kind}");
+            assert!(!key.verifies(b"messagf", &signature), "{kind}");
+        }
+        // secp256k1.
+        let der = STANDARD.decode("MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAE9VhmAUhot2f7zOQOLck2IYPViwGar8EZPwOsOodaGqETsDq6fmsQqSXjcj9aKBxW1S/xYOhXH565j6PlMHYS8A==").unwrap();
+        let error = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap_err();
+        assert!(error.to_string().contains("not known"), "{error}");
+    }
 }
