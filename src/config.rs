@@ -16,6 +16,7 @@ use crate::error::{Error, did_you_mean};
 use crate::levers::BuildSize;
 use crate::pack::Variants;
 use crate::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
+use crate::sign::source::VARIABLE_PREFIX;
 use crate::size::ByteCount;
 
 /// The table's name below `metadata`.
@@ -119,14 +120,14 @@ pub struct PublishConfig {
     pub sbom: Option<bool>,
 }
 
-/// `sign`: read and checked, used once signing is there.
+/// `sign`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 #[schemars(deny_unknown_fields)]
 pub struct SignConfig {
     /// When to sign.
     pub mode: Option<SignMode>,
-    /// A path, or `env:NAME`.
+    /// A path, from the folder of the manifest that names it, or `env:NAME`.
     pub key: Option<String>,
 }
 
@@ -142,6 +143,22 @@ pub enum SignMode {
     Keyless,
     /// Whichever is there.
     Auto,
+}
+
+impl std::str::FromStr for SignMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(SignMode::None),
+            "key" => Ok(SignMode::Key),
+            "keyless" => Ok(SignMode::Keyless),
+            "auto" => Ok(SignMode::Auto),
+            _ => Err(format!(
+                "`{text}` is no way to sign: none, key and auto are"
+            )),
+        }
+    }
 }
 
 impl Config {
@@ -169,8 +186,15 @@ impl Config {
                 hint.or(Some("docs/config.md lists the keys".into())),
             ));
         }
-        serde_path_to_error::deserialize(table)
-            .map_err(|e| wrong(format!("`{}`: {}", e.path(), e.inner()), None))
+        let mut config: Config = serde_path_to_error::deserialize(table)
+            .map_err(|e| wrong(format!("`{}`: {}", e.path(), e.inner()), None))?;
+        if let Some(key) = &mut config.sign.key
+            && !key.starts_with(VARIABLE_PREFIX)
+            && let Some(folder) = manifest.parent()
+        {
+            *key = folder.join(&*key).display().to_string();
+        }
+        Ok(config)
     }
 
     /// The JSON Schema of the table.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::SignConfig;
 use crate::destination;
 use crate::error::Error;
 use crate::plan::Overrides;
@@ -48,6 +49,10 @@ pub const PUBLISH_REPOSITORY: &str = "EDGEPACK_PUBLISH_REPOSITORY";
 pub const PUBLISH_TAGS: &str = "EDGEPACK_PUBLISH_TAGS";
 /// `EDGEPACK_PUBLISH_PLAIN_HTTP`: as `publish.plain-http`, separated by commas.
 pub const PUBLISH_PLAIN_HTTP: &str = "EDGEPACK_PUBLISH_PLAIN_HTTP";
+/// `EDGEPACK_SIGN_MODE`: as `sign.mode`.
+pub const SIGN_MODE: &str = "EDGEPACK_SIGN_MODE";
+/// `EDGEPACK_SIGNING_KEY`: as `sign.key`.
+pub const SIGNING_KEY: &str = "EDGEPACK_SIGNING_KEY";
 /// `EDGEPACK_CA_FILE`: as `--ca-file`.
 pub const CA_FILE: &str = "EDGEPACK_CA_FILE";
 /// `EDGEPACK_RETRY_BASE_MS`: milliseconds before a request is first tried again.
@@ -136,6 +141,18 @@ pub fn destination() -> Result<destination::Overrides, Error> {
     Ok(destination::Overrides {
         repository: text(PUBLISH_REPOSITORY)?.map(|r| r.trim().to_owned()),
         tags: list(PUBLISH_TAGS)?,
+    })
+}
+
+/// What the environment says about signing.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable whose value is wrong.
+pub fn signing() -> Result<SignConfig, Error> {
+    Ok(SignConfig {
+        mode: parsed(SIGN_MODE)?,
+        key: text(SIGNING_KEY)?,
     })
 }
 

@@ -93,6 +93,14 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
+    /// A signature is missing or wrong, or a key cannot be used.
+    #[error("{message}")]
+    Signature {
+        /// What does not hold.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// A reply or an intermediate result makes no sense: a bug, here or there.
     #[error("{0}")]
     Internal(String),
@@ -110,6 +118,7 @@ impl Error {
             Error::NotWasm { .. } => exit_code::VALIDATION,
             Error::Cargo { .. } => exit_code::CARGO,
             Error::Registry { .. } => exit_code::REGISTRY,
+            Error::Signature { .. } => exit_code::SIGNATURE,
             Error::Interrupted => exit_code::INTERRUPTED,
             Error::Io { .. }
             | Error::Tool { .. }
@@ -128,6 +137,7 @@ impl Error {
             | Error::NoOutput { hint, .. }
             | Error::Cargo { hint, .. }
             | Error::Registry { hint, .. }
+            | Error::Signature { hint, .. }
             | Error::Tool { hint, .. } => hint.clone(),
             Error::NotWasm { reason, .. } => reason.hint(),
             Error::Io { action, source, .. } => io_hint(action, source),

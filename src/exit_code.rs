@@ -12,7 +12,7 @@ pub const USAGE: u8 = 2;
 pub const VALIDATION: u8 = 3;
 /// A size budget is exceeded.
 pub const BUDGET: u8 = 4;
-/// A signature is missing or wrong.
+/// A signature is missing or wrong, or a key cannot be used.
 pub const SIGNATURE: u8 = 5;
 /// A registry or its credentials failed.
 pub const REGISTRY: u8 = 6;

@@ -36,6 +36,7 @@ pub mod pull;
 pub mod registry;
 pub mod report;
 pub mod shrink;
+pub mod sign;
 pub mod size;
 pub mod source;
 pub mod tags;

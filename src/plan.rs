@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cargo_metadata::{Package, PackageId, Target};
 use wildmatch::WildMatch;
 
-use crate::config::{Config, PublishConfig};
+use crate::config::{Config, PublishConfig, SignConfig};
 use crate::error::{Error, WASM_TARGETS, did_you_mean};
 pub use crate::flags::{CargoFlags, TargetFlags};
 use crate::flags::{is_bin, is_cdylib, is_example};
@@ -154,6 +154,8 @@ pub struct PackagePlan {
     pub settings: Settings,
     /// Where it is to be published, as far as the configuration says.
     pub publish: PublishConfig,
+    /// How it is to be signed, as far as the configuration says.
+    pub sign: SignConfig,
     /// What is said about the artifact; the name is that of the package.
     pub metadata: Metadata,
     /// Whether artifacts are named after cargo's targets, because there are several.
@@ -358,6 +360,7 @@ fn package_plan(
         size: flags.size.or(config.build.size).unwrap_or_default(),
         settings,
         publish: config.publish,
+        sign: config.sign,
         metadata: Metadata {
             name: package.name.to_string(),
             version: package.version.to_string(),

@@ -23,6 +23,8 @@ use crate::registry::reference::Repository;
 use crate::registry::remote::upload::{Bookmark, Upload, Uploaded};
 use crate::registry::remote::{Remote, Rights};
 use crate::report::TagState;
+use crate::sign::attach::{self, Signed, Signing};
+use crate::sign::place::Place;
 use crate::tags::Tag;
 
 /// Artifacts that are pushed at a time.
@@ -154,6 +156,8 @@ pub struct Item {
     pub repository: Repository,
     /// The tags that it gets.
     pub tags: Vec<Tag>,
+    /// How it is signed, where it is.
+    pub signing: Option<Arc<Signing>>,
 }
 
 /// What to do about what is there already.
@@ -171,6 +175,8 @@ pub struct Rules {
 pub struct Published {
     /// Its tags.
     pub tags: Vec<(String, TagState)>,
+    /// Its signatures by the key it was to be signed with.
+    pub signatures: Vec<Signed>,
     /// Bytes of blobs that were sent.
     pub sent: u64,
 }
@@ -280,6 +286,7 @@ impl Push<'_> {
             repository,
             tags,
             bundle,
+            signing,
             ..
         } = self.item;
         let remote = Remote::open(self.context.client, repository, Rights::Push)?;
@@ -299,8 +306,17 @@ impl Push<'_> {
         // Without referrers nothing comes between the manifest and its tags: the
         // first tag brings it in.
         let set = states.iter().any(|(_, state)| wanted(*state));
-        let by_tag = set && bundle.referrers.is_empty() && bundle.subject.is_none();
+        let by_tag =
+            set && bundle.referrers.is_empty() && bundle.subject.is_none() && signing.is_none();
         self.push(&remote, bundle, complete, !by_tag).await?;
+        // Before the tags: none may name what is not signed yet.
+        let signatures = match signing {
+            Some(signing) => {
+                let place = Place::Remote(&remote);
+                attach::sign(place, &bundle.manifest, &bundle.bytes, signing).await?
+            }
+            None => Vec::new(),
+        };
         let mut done = Vec::new();
         for (name, state) in states {
             if wanted(state) {
@@ -315,14 +331,11 @@ impl Push<'_> {
             };
             done.push((name, state));
         }
-        Ok(self.published(done))
-    }
-
-    fn published(&self, tags: Vec<(String, TagState)>) -> Published {
-        Published {
-            tags,
+        Ok(Published {
+            tags: done,
+            signatures,
             sent: self.sent.load(Ordering::Relaxed),
-        }
+        })
     }
 
     async fn look_at(&self, remote: &Remote, tag: &Tag) -> Result<Found, Error> {
@@ -441,7 +454,7 @@ fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
 ///
 /// [`Error::Io`], or [`Error::Registry`] where the first layout is damaged and for a tag
 /// that must not be moved.
-pub fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<(), Error> {
+pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Vec<Signed>, Error> {
     let digest = &item.bundle.manifest.digest;
     for there in to.index()?.manifests {
         let fixed = item
@@ -457,13 +470,20 @@ pub fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<(), Erro
         }
     }
     copy_bundle(&item.layout, &item.bundle, to)?;
+    let signatures = match &item.signing {
+        Some(signing) => {
+            let bundle = &item.bundle;
+            attach::sign(Place::Layout(to), &bundle.manifest, &bundle.bytes, signing).await?
+        }
+        None => Vec::new(),
+    };
     if item.tags.is_empty() {
         to.tag(&item.bundle.manifest, None)?;
     }
     for tag in &item.tags {
         to.tag(&item.bundle.manifest, Some(&tag.name))?;
     }
-    Ok(())
+    Ok(signatures)
 }
 
 fn copy_bundle(from: &Layout, bundle: &Bundle, to: &Layout) -> Result<(), Error> {

@@ -17,6 +17,8 @@ use crate::registry::http::Client;
 use crate::registry::layout::{Layout, LayoutReference};
 use crate::registry::reference::Reference;
 use crate::registry::remote::{Remote, Rights};
+use crate::sign::place::Place;
+use crate::sign::verify;
 use crate::unpack::{self, Payload, UnpackError, Wanted};
 use crate::wasm::{Kind, kind_of};
 
@@ -51,11 +53,20 @@ impl Source {
     ///
     /// [`Error::Usage`], or [`Error::Registry`] where credentials cannot be read.
     pub fn parse(text: &str, client: &Arc<Client>) -> Result<Self, Error> {
+        Self::parse_for(text, client, Rights::Pull)
+    }
+
+    /// The same, for what may be written to as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::parse`].
+    pub fn parse_for(text: &str, client: &Arc<Client>, rights: Rights) -> Result<Self, Error> {
         if let Some(parsed) = LayoutReference::parse(text) {
             let LayoutReference { layout, version } = parsed?;
             return Ok(Source::Layout { layout, version });
         }
-        Self::remote(&Reference::parse(text)?, client)
+        Self::remote_for(&Reference::parse(text)?, client, rights)
     }
 
     /// The source that a reference names.
@@ -64,13 +75,54 @@ impl Source {
     ///
     /// [`Error::Registry`] where credentials cannot be read.
     pub fn remote(reference: &Reference, client: &Arc<Client>) -> Result<Self, Error> {
+        Self::remote_for(reference, client, Rights::Pull)
+    }
+
+    fn remote_for(
+        reference: &Reference,
+        client: &Arc<Client>,
+        rights: Rights,
+    ) -> Result<Self, Error> {
         Ok(Source::Remote {
-            remote: Box::new(Remote::open(client, &reference.repository, Rights::Pull)?),
+            remote: Box::new(Remote::open(client, &reference.repository, rights)?),
             version: reference.version().to_owned(),
         })
     }
 
-    fn name(&self, digest: &Digest) -> String {
+    /// Where signatures of what it names are kept.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        match self {
+            Source::Remote { remote, .. } => Place::Remote(remote),
+            Source::Layout { layout, .. } => Place::Layout(layout),
+        }
+    }
+
+    /// Resolves it, once and for all: afterwards it names a digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`], or [`Error::Signature`] where the manifest does not have its
+    /// digest.
+    pub async fn pin(&mut self) -> Result<(Descriptor, Vec<u8>), Error> {
+        let wanted = match self {
+            Source::Remote { version, .. } => version.clone(),
+            Source::Layout { layout, version } => {
+                layout.resolve(version.as_deref())?.digest.to_string()
+            }
+        };
+        let found = verify::resolve(self.place(), &wanted).await?;
+        let digest = found.0.digest.to_string();
+        match self {
+            Source::Remote { version, .. } => *version = digest,
+            Source::Layout { version, .. } => *version = Some(digest),
+        }
+        Ok(found)
+    }
+
+    /// `HOST/PATH@DIGEST`, or `oci:DIR@DIGEST`.
+    #[must_use]
+    pub fn name(&self, digest: &Digest) -> String {
         match self {
             Source::Remote { remote, .. } => remote.repository().at(digest),
             Source::Layout { layout, .. } => format!("oci:{}@{digest}", layout.folder().display()),

@@ -144,12 +144,36 @@ pub struct PublishReport {
     pub reference: String,
     /// Its tags there.
     pub tags: Vec<TagReport>,
+    /// Its signatures by the key that this run signs with; empty where it does not.
+    #[serde(default)]
+    pub signatures: Vec<SignatureReport>,
     /// Bytes of the artifact: manifest, config and layers.
     pub size: u64,
     /// Bytes of blobs that were sent; the rest was there.
     pub sent: u64,
     /// Whether it was only planned: `--dry-run`.
     pub dry_run: bool,
+}
+
+/// A signature of a published artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SignatureReport {
+    /// How it is kept: `bundle` or `legacy`.
+    pub format: String,
+    /// What became of it.
+    pub state: SignatureState,
+}
+
+/// What became of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureState {
+    /// It was made.
+    Made,
+    /// One by the same key was there.
+    Unchanged,
+    /// It would be made: `--dry-run`.
+    Planned,
 }
 
 /// A tag of a published artifact.

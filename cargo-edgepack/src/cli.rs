@@ -13,12 +13,14 @@ use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use edgepack::size::ByteCount;
 
 mod registry;
+mod sign;
 
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
+pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 6 registry or
-credentials, 101 cargo failed, 130 interrupted.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 5 signature or
+key, 6 registry or credentials, 101 cargo failed, 130 interrupted.
 Settings come from flags, then EDGEPACK_* variables, then [package.metadata.edgepack],
 then [workspace.metadata.edgepack]; docs/config.md lists them.";
 
@@ -60,6 +62,14 @@ pub enum Command {
     ///
     /// FILE appears once every digest was checked, and not before.
     Pull(Pull),
+    /// Sign an artifact that is published, and print HOST/PATH@DIGEST.
+    ///
+    /// The digest that REF stands for is signed. cosign verifies what is written.
+    Sign(Sign),
+    /// Check that an artifact is signed with a key.
+    Verify(Verify),
+    /// Make a key pair: NAME.key, encrypted with a password, and NAME.pub.
+    Keygen(Keygen),
     /// Store credentials for a registry, where docker or podman keeps them.
     Login(Login),
     /// Forget the credentials for a registry.

@@ -32,6 +32,7 @@ macro_rules! say {
 const MAX_NAMES: usize = 20;
 
 mod registry;
+mod sign;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

@@ -1,6 +1,8 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod publish;
 mod registry;
+mod sign;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use clap::Parser;
 use edgepack::build::{self, CargoConfig, Toolchains};
 use edgepack::cache::Cache;
 use edgepack::cancel::Cancel;
-use edgepack::config::{Config, PublishConfig};
+use edgepack::config::{Config, PublishConfig, SignConfig};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
@@ -127,6 +129,9 @@ impl App {
                 self.publish(flags, &cargo)
             }
             Command::Pull(flags) => self.pull(flags),
+            Command::Sign(flags) => self.sign(flags),
+            Command::Verify(flags) => self.verify(flags),
+            Command::Keygen(flags) => self.keygen(flags),
             Command::Login(flags) => self.login(flags),
             Command::Logout(flags) => self.logout(flags),
             Command::Check(flags) => self.check(flags),
@@ -161,7 +166,7 @@ impl App {
     fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
         let (destination, built) = match &flags.file {
             Some(file) => self.build_file(file, &flags.flags, cargo)?,
-            None => self.build_project(&flags.flags, cargo, &|_| Ok(()))?,
+            None => self.build_project(&flags.flags, cargo, &|_, _| Ok(()))?,
         };
         let report = Report::new(built.into_iter().map(|b| b.report).collect());
         write_report(&report, &destination)?;
@@ -222,6 +227,7 @@ impl App {
         let built = Built {
             report,
             publish: config.publish,
+            sign: config.sign,
             version: flags.as_version.clone(),
         };
         Ok((destination, vec![built]))
@@ -233,7 +239,7 @@ impl App {
         &self,
         flags: &BuildFlags,
         cargo: &CargoFlags,
-        approve: &dyn Fn(&PublishConfig) -> Result<(), Error>,
+        approve: &Approve<'_>,
     ) -> Result<(Destination, Vec<Built>), Error> {
         let epoch = source::source_date_epoch()?;
         let overrides = flags.overrides().or(environment::overrides()?);
@@ -257,7 +263,7 @@ impl App {
             config.build_target().as_deref(),
         )?;
         for package in &plan.packages {
-            approve(&package.publish)?;
+            approve(&package.publish, &package.sign)?;
         }
         for (name, why) in &plan.skipped {
             self.printer.note(&format!("`{name}` is left out: {why}"));
@@ -329,6 +335,7 @@ impl App {
                     version: Some(report.version.clone()),
                     report,
                     publish: package.publish.clone(),
+                    sign: package.sign.clone(),
                 });
             }
         }
@@ -542,11 +549,16 @@ impl App {
     }
 }
 
+/// Sees the configuration of a package before anything is compiled.
+type Approve<'a> = dyn Fn(&PublishConfig, &SignConfig) -> Result<(), Error> + 'a;
+
 /// A module or component that went through every stage.
 struct Built {
     report: PackageReport,
     /// Where the configuration wants it.
     publish: PublishConfig,
+    /// How the configuration wants it signed.
+    sign: SignConfig,
     /// Its version, where it has one of its own.
     version: Option<String>,
 }

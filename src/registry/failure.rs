@@ -47,6 +47,8 @@ pub struct Failure {
     pub silent: bool,
     /// What to do, where this is known on the spot.
     pub hint: Option<String>,
+    /// Whether content came that does not have its digest.
+    pub altered: bool,
 }
 
 /// Method and URL for people.
@@ -74,6 +76,16 @@ impl Failure {
             unconnected: false,
             silent: false,
             hint: None,
+            altered: false,
+        }
+    }
+
+    /// Content that does not have the digest it was asked for by.
+    #[must_use]
+    pub fn altered(request: impl Into<String>, message: impl Into<String>) -> Self {
+        Failure {
+            altered: true,
+            ..Failure::protocol(request, message)
         }
     }
 
@@ -149,6 +161,7 @@ impl Failure {
             unconnected: false,
             silent: false,
             hint: None,
+            altered: false,
         }
     }
 

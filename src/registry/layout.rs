@@ -336,6 +336,17 @@ impl Layout {
         Ok(())
     }
 
+    /// Stores a blob, and lists it nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Usage`] where the folder holds something that is
+    /// no layout.
+    pub fn store_loose(&self, blob: &Blob) -> Result<(), Error> {
+        self.prepare()?;
+        self.store_blob(blob)
+    }
+
     fn store_blob(&self, blob: &Blob) -> Result<(), Error> {
         // `write` leaves a file alone that already holds these very bytes, and
         // mends one that does not.

@@ -32,6 +32,8 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 const SUBJECT_HEADER: &str = "oci-subject";
 /// A list of tags that goes on for longer is not believed.
 const MAX_PAGES: usize = 1000;
+/// Nor is a list of referrers with more pages.
+const MAX_REFERRER_PAGES: usize = 20;
 /// How often the index of a tag is changed again because somebody else did too.
 const MAX_INDEX_TRIES: u32 = 8;
 const MIN_INDEX_WAIT: Duration = Duration::from_millis(30);
@@ -166,7 +168,7 @@ impl Remote {
         let digest = Digest::of(&bytes);
         for expected in [version.parse().ok(), stated].into_iter().flatten() {
             if expected != digest {
-                return Err(Failure::protocol(
+                return Err(Failure::altered(
                     what,
                     format!("the manifest has the digest {digest}, not {expected}"),
                 ));
@@ -268,18 +270,24 @@ impl Remote {
     ///
     /// [`Failure`].
     pub async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, Failure> {
-        let request = Request::new(Method::GET, self.path(&format!("referrers/{digest}")))
+        let mut request = Request::new(Method::GET, self.path(&format!("referrers/{digest}")))
             .with(ACCEPT, MEDIA_TYPE_INDEX);
-        let reply = self
-            .session
-            .send(&request, |s| {
-                s == StatusCode::OK
-                    || s == StatusCode::NOT_FOUND
-                    || s == StatusCode::METHOD_NOT_ALLOWED
-                    || s == StatusCode::BAD_REQUEST
-            })
-            .await?;
-        if reply.status() == StatusCode::OK {
+        let mut found = Vec::new();
+        for page in 0..MAX_REFERRER_PAGES {
+            let missing = |s: StatusCode| {
+                page == 0
+                    && (s == StatusCode::NOT_FOUND
+                        || s == StatusCode::METHOD_NOT_ALLOWED
+                        || s == StatusCode::BAD_REQUEST)
+            };
+            let reply = self
+                .session
+                .send(&request, |s| s == StatusCode::OK || missing(s))
+                .await?;
+            if reply.status() != StatusCode::OK {
+                return Ok(self.referrers_index(digest).await?.manifests);
+            }
+            let next = next_page(&reply);
             let what = describe(&Method::GET, reply.url());
             let bytes = read_body(
                 &what,
@@ -288,9 +296,16 @@ impl Remote {
                 self.session.client().options.timeout,
             )
             .await?;
-            return Ok(parse_index(&what, &bytes)?.manifests);
+            found.extend(parse_index(&what, &bytes)?.manifests);
+            match next {
+                Some(url) => request.target = Target::Given(url),
+                None => return Ok(found),
+            }
         }
-        Ok(self.referrers_index(digest).await?.manifests)
+        Err(Failure::protocol(
+            format!("GET {}", self.path(&format!("referrers/{digest}"))),
+            format!("the list of referrers has more than {MAX_REFERRER_PAGES} pages"),
+        ))
     }
 
     async fn referrers_index(&self, digest: &Digest) -> Result<Index, Failure> {

@@ -27,4 +27,6 @@ mod publish_faults;
 mod registry_itself;
 mod registry_peers;
 mod report;
+mod sign;
+mod sign_peers;
 mod variants;

@@ -47,6 +47,17 @@ impl Run {
         self
     }
 
+    /// Fails the test if stderr holds this text.
+    #[track_caller]
+    pub fn says_not(self, text: &str) -> Self {
+        assert!(
+            !self.stderr.contains(text),
+            "`{text}` is in:\n{}",
+            self.stderr
+        );
+        self
+    }
+
     /// stdout, as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Reporting};
+use super::{BuildFlags, Reporting, Signing};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -16,6 +16,9 @@ pub struct Publish {
     /// Where it goes.
     #[command(flatten)]
     pub publishing: Publishing,
+    /// How to sign.
+    #[command(flatten)]
+    pub signing: Signing,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,
@@ -98,6 +101,10 @@ pub struct Pull {
     /// Where the module goes; `-` stands for stdout.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Write nothing unless the artifact is signed with this public key: a path, or
+    /// env:NAME for a variable that holds it.
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
+    pub key: Option<String>,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,

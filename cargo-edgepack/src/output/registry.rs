@@ -10,7 +10,7 @@ use edgepack::inspect::{self, ArtifactInspection};
 use edgepack::publish::Item;
 use edgepack::pull::{Pulled, Resolved};
 use edgepack::registry::failure::Failure;
-use edgepack::report::{PublishReport, TagState};
+use edgepack::report::{PublishReport, SignatureState, TagState};
 
 use super::{BOLD, CYAN, GREEN, Printer, bytes, row, seconds, shown, styled, write_inspection};
 
@@ -47,6 +47,14 @@ impl Printer {
                 TagState::Planned => "would be set",
             };
             row("tag", &format!("{} ({state})", tag.name));
+        }
+        for signature in &report.signatures {
+            let state = match signature.state {
+                SignatureState::Made => "made",
+                SignatureState::Unchanged => "was there",
+                SignatureState::Planned => "would be made",
+            };
+            row("signature", &format!("{} ({state})", signature.format));
         }
         if report.dry_run {
             for blob in &item.bundle.blobs {

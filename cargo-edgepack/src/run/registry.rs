@@ -1,305 +1,47 @@
-//! Glue for the commands that speak to registries.
+//! Glue for the commands that speak to registries, but for `publish`.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgepack::destination::{self, Artifact, Place, refuse_collisions};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::inspect::ArtifactInspection;
-use edgepack::oci::Digest;
 use edgepack::output::{self, Pending};
-use edgepack::pack::Variant;
-use edgepack::publish::{self, Bundle, Item, Published, Rules};
 use edgepack::pull::{self, Source};
 use edgepack::registry::credentials::{self, Credential, Secret};
 use edgepack::registry::failure::Failure;
 use edgepack::registry::http::{Client, Options, block_on};
-use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::package;
-use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference, Repository};
+use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote;
-use edgepack::report::{OciReport, PublishReport, Report, TagReport, TagState};
+use edgepack::sign::source::KeySource;
+use edgepack::sign::verify;
 
-use super::{App, Built, write_report};
-use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Publish, Pull, Transport};
+use super::App;
+use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Pull, Transport};
 use crate::progress::Progress;
-use edgepack::plan::CargoFlags;
 
+const LOGIN_EXAMPLE: &str = "printenv REGISTRY_TOKEN | cargo edgepack login …";
 /// A password that is longer is none.
 const MAX_PASSWORD: u64 = 1 << 20;
 
-/// An artifact in a layout that has to find its place.
-struct Candidate {
-    name: String,
-    version: Option<String>,
-    variant: Option<Variant>,
-    one_of_several: bool,
-    layout: Layout,
-    manifest: edgepack::oci::Descriptor,
-    publish: edgepack::config::PublishConfig,
-}
-
 impl App {
-    pub(super) fn publish(&self, flags: &Publish, cargo: &CargoFlags) -> Result<u8, Error> {
-        let overrides = destination::Overrides {
-            repository: flags.publishing.repository.clone(),
-            tags: flags.publishing.tags.clone(),
-        };
-        let variables = environment::destination()?;
-        let overrides = destination::Overrides {
-            repository: overrides.repository.or(variables.repository),
-            tags: overrides.tags.or(variables.tags),
-        };
-        let to_layout = flags.publishing.oci_layout.as_deref();
-        let destination_of = |config: &edgepack::config::PublishConfig| {
-            destination::Destination::new(&overrides, config, to_layout.is_some())
-        };
-        // What is wrong with the flags is said before minutes of building, and a
-        // password is read before a compiler could take stdin.
-        let options = self.options(&flags.access)?;
-        check_sources(flags)?;
-        if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
-            destination_of(&edgepack::config::PublishConfig::default())?;
-        }
-
-        let (mut report, folder, candidates) =
-            self.candidates(flags, cargo, &|config| destination_of(config).map(|_| ()))?;
-        if report.exit_code() != exit_code::OK {
-            self.finish(
-                &report,
-                folder.as_ref(),
-                flags.build.reporting.message_format,
-            )?;
-            return Ok(report.exit_code());
-        }
-
-        let mut placed = Vec::new();
-        for candidate in &candidates {
-            let place = destination_of(&candidate.publish)?.place(Artifact {
-                name: &candidate.name,
-                version: candidate.version.as_deref(),
-                variant: candidate.variant,
-                one_of_several: candidate.one_of_several,
-            })?;
-            for note in &place.notes {
-                self.printer.note(note);
-            }
-            for warning in &place.warnings {
-                self.printer.warning(warning);
-            }
-            placed.push(place);
-        }
-        let triples = candidates.iter().zip(&placed);
-        refuse_collisions(triples.map(|(c, p)| (c.name.as_str(), p, &c.manifest.digest)))?;
-
-        let mut subjects = BTreeMap::<&Path, Subjects>::new();
-        let mut items = Vec::new();
-        for (candidate, place) in candidates.iter().zip(&placed) {
-            let known = match subjects.entry(candidate.layout.folder()) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
-            };
-            items.push(item(candidate, place, known, to_layout)?);
-        }
-        let plain: Vec<String> = candidates
-            .iter()
-            .flat_map(|c| c.publish.plain_http.clone().unwrap_or_default())
-            .collect();
-        let results = self.push(&items, flags, options, plain)?;
-
-        let mut code = exit_code::OK;
-        for ((candidate, item), result) in candidates.iter().zip(&items).zip(results) {
-            match result {
-                Ok(published) => {
-                    let entry = publish_report(
-                        candidate,
-                        item,
-                        to_layout,
-                        &published,
-                        flags.publishing.dry_run,
-                    );
-                    self.printer.published(&entry, item);
-                    report.published.push(entry);
-                }
-                Err(error) => {
-                    if items.len() > 1 {
-                        self.printer
-                            .warning(&format!("`{}` is not published", item.name));
-                    }
-                    self.printer.error(&error);
-                    code = if code == exit_code::OK {
-                        error.exit_code()
-                    } else {
-                        code
-                    };
-                }
-            }
-        }
-        self.finish(
-            &report,
-            folder.as_ref(),
-            flags.build.reporting.message_format,
-        )?;
-        Ok(code)
-    }
-
-    fn finish(
-        &self,
-        report: &Report,
-        folder: Option<&edgepack::pipeline::Destination>,
-        format: MessageFormat,
-    ) -> Result<(), Error> {
-        if let Some(folder) = folder {
-            write_report(report, folder)?;
-        }
-        match format {
-            MessageFormat::Json => self.printer.json(report),
-            MessageFormat::Human => {
-                let references: Vec<_> = report
-                    .published
-                    .iter()
-                    .map(|p| p.reference.as_str())
-                    .collect();
-                let mut lines = references.join(
-                    "
-",
-                );
-                if !lines.is_empty() {
-                    lines.push('\n');
-                }
-                self.printer.data(lines.as_bytes())
-            }
-        }
-    }
-
-    /// Builds what has to be built, and lists what is to be published.
-    fn candidates(
-        &self,
-        flags: &Publish,
-        cargo: &CargoFlags,
-        approve: &dyn Fn(&edgepack::config::PublishConfig) -> Result<(), Error>,
-    ) -> Result<
-        (
-            Report,
-            Option<edgepack::pipeline::Destination>,
-            Vec<Candidate>,
-        ),
-        Error,
-    > {
-        let mut candidates = Vec::new();
-        let mut reports = Vec::new();
-        let mut folder = None;
-        if flags.sources.is_empty() {
-            let (destination, built) = self.build_project(&flags.build, cargo, approve)?;
-            folder = Some(destination);
-            for built in built {
-                candidates.extend(packed(&built)?);
-                reports.push(built.report);
-            }
-        }
-        for source in &flags.sources {
-            if let Some(parsed) = LayoutReference::parse(source) {
-                candidates.extend(in_layout(&parsed?)?);
-            } else {
-                let (destination, built) =
-                    self.build_file(Path::new(source), &flags.build, cargo)?;
-                folder = Some(destination);
-                for built in built {
-                    approve(&built.publish)?;
-                    candidates.extend(packed(&built)?);
-                    reports.push(built.report);
-                }
-            }
-        }
-        Ok((Report::new(reports), folder, candidates))
-    }
-
-    fn push(
-        &self,
-        items: &[Item],
-        flags: &Publish,
-        mut options: Options,
-        plain: Vec<String>,
-    ) -> Result<Vec<Result<Published, Error>>, Error> {
-        if flags.publishing.dry_run {
-            return Ok(items
-                .iter()
-                .map(|item| {
-                    Ok(Published {
-                        tags: item
-                            .tags
-                            .iter()
-                            .map(|t| (t.name.clone(), TagState::Planned))
-                            .collect(),
-                        sent: 0,
-                    })
-                })
-                .collect());
-        }
-        let rules = Rules {
-            force: flags.publishing.force,
-            skip_existing: flags.publishing.skip_existing,
-        };
-        if let Some(layout) = &flags.publishing.oci_layout {
-            let layout = Layout::at(layout.clone());
-            return Ok(items
-                .iter()
-                .map(|item| {
-                    self.cancel.check()?;
-                    publish::copy_to_layout(item, &layout, rules)?;
-                    Ok(Published {
-                        tags: item
-                            .tags
-                            .iter()
-                            .map(|t| (t.name.clone(), TagState::Set))
-                            .collect(),
-                        sent: 0,
-                    })
-                })
-                .collect());
-        }
-        options.plain_http.extend(plain);
-        if flags.access.transport.plain_http {
-            options
-                .plain_http
-                .extend(items.iter().map(|i| i.repository.host().to_owned()));
-        }
-        let client = self.client(options)?;
-        let progress = Progress::new(
-            &self.printer,
-            items.iter().map(|i| i.name.clone()).collect(),
-        );
-        let on_event = |event: publish::Event<'_>| progress.published(event);
-        let context = publish::Context {
-            client: &client,
-            cache: &self.cache,
-            rules,
-            on_event: &on_event,
-        };
-        block_on(&self.cancel, async {
-            Ok(publish::publish_all(items, &context).await)
-        })
-    }
-
-    fn client(&self, options: Options) -> Result<Arc<Client>, Error> {
+    pub(super) fn client(&self, options: Options) -> Result<Arc<Client>, Error> {
         let printer = Arc::clone(&self.printer);
         let on_retry = move |failure: &Failure, wait: Duration| printer.retry(failure, wait);
         Ok(Arc::new(Client::new(options, Box::new(on_retry))?))
     }
 
     /// How to speak to registries: flags over variables. Reads the password.
-    fn options(&self, access: &Access) -> Result<Options, Error> {
+    pub(super) fn options(&self, access: &Access) -> Result<Options, Error> {
         let mut options = self.transport(&access.transport)?;
         if let Some(username) = &access.username {
             options.credential = Some(Credential::Password {
                 username: username.clone(),
-                password: read_password()?,
+                password: read_password(LOGIN_EXAMPLE)?,
             });
         }
         Ok(options)
@@ -334,6 +76,10 @@ impl App {
                 .plain_http
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
+        let key = match &flags.key {
+            Some(key) => Some(KeySource::parse(key)?.public()?),
+            None => None,
+        };
         let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
@@ -349,18 +95,25 @@ impl App {
         } else {
             Pending::new(&target)?
         };
-        let (resolved, pulled) = block_on(&self.cancel, async {
-            let source = match (&flags.package, &flags.reference) {
+        let (resolved, pulled, verified) = block_on(&self.cancel, async {
+            let mut source = match (&flags.package, &flags.reference) {
                 (Some(package), _) => {
                     Source::remote(&wkg.locate(package, &client).await?, &client)?
                 }
                 (None, Some(text)) => Source::parse(text, &client)?,
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
+            let verified = match &key {
+                Some(key) => {
+                    let (manifest, _) = source.pin().await?;
+                    Some(verify::verify(source.place(), &manifest.digest, key).await?)
+                }
+                None => None,
+            };
             let resolved = pull::resolve(&source).await?;
             let pulled =
                 pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
-            Ok((resolved, pulled))
+            Ok((resolved, pulled, verified))
         })?;
         progress.end();
         self.cancel.check()?;
@@ -371,6 +124,9 @@ impl App {
         }
         pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
+        if let (Some(key), Some(verified)) = (&key, &verified) {
+            self.printer.verified(&resolved.reference, key, verified);
+        }
         match flags.reporting.message_format {
             MessageFormat::Human => self
                 .printer
@@ -437,7 +193,7 @@ impl App {
         if flags.transport.plain_http {
             options.plain_http.push(host.clone());
         }
-        let password = read_password()?;
+        let password = read_password(LOGIN_EXAMPLE)?;
         let credential = Credential::Password {
             username: flags.username.clone(),
             password: password.clone(),
@@ -466,19 +222,6 @@ impl App {
     }
 }
 
-/// What is wrong with the sources is said before any of them is built.
-fn check_sources(flags: &Publish) -> Result<(), Error> {
-    if flags.sources.len() > 1 && flags.build.name.is_some() {
-        return Err(Error::usage("--name goes with one file"));
-    }
-    for source in &flags.sources {
-        if let Some(parsed) = LayoutReference::parse(source) {
-            parsed?;
-        }
-    }
-    Ok(())
-}
-
 /// Whether what `inspect` was given is an artifact and no file.
 pub(super) fn reference_in(path: &Path) -> Option<&str> {
     let text = path.to_str()?;
@@ -487,7 +230,7 @@ pub(super) fn reference_in(path: &Path) -> Option<&str> {
 }
 
 /// From stdin, without the newline that `echo` puts behind it.
-fn read_password() -> Result<Secret, Error> {
+pub(super) fn read_password(example: &str) -> Result<Secret, Error> {
     let mut text = String::new();
     std::io::stdin()
         .take(MAX_PASSWORD)
@@ -498,116 +241,8 @@ fn read_password() -> Result<Secret, Error> {
     if password.is_empty() {
         return Err(Error::Usage {
             message: "there is no password on stdin".into(),
-            hint: Some(
-                "pipe it in, for example: printenv REGISTRY_TOKEN | cargo edgepack login …".into(),
-            ),
+            hint: Some(format!("pipe it in, for example: {example}")),
         });
     }
     Ok(Secret::new(password.to_owned()))
-}
-
-/// What the pack stage made of a module.
-fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
-    let several = built.report.artifacts.len() > 1;
-    let candidate = |artifact: &OciReport| {
-        let layout = Layout::at(artifact.layout.clone());
-        Ok(Candidate {
-            name: built.report.name.clone(),
-            version: built.version.clone(),
-            variant: artifact.variant.parse().ok(),
-            one_of_several: several,
-            manifest: layout.resolve(Some(artifact.manifest_digest.as_str()))?,
-            layout,
-            publish: built.publish.clone(),
-        })
-    };
-    built.report.artifacts.iter().map(candidate).collect()
-}
-
-/// What a reference to a layout stands for: one artifact, or all that have a tag.
-fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
-    let LayoutReference { layout, version } = reference;
-    let mut entries = Vec::new();
-    if version.is_none() {
-        entries = layout.index()?.manifests;
-        entries.retain(|m| tag_of(m).is_some());
-    }
-    if entries.is_empty() {
-        entries.push(layout.resolve(version.as_deref())?);
-    }
-    Ok(entries
-        .into_iter()
-        .map(|entry| {
-            // Ours are called NAME:VERSION, others have the version alone.
-            let tag = tag_of(&entry).map(str::to_owned);
-            let (name, version) = match tag.as_deref().and_then(|t| t.rsplit_once(':')) {
-                Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
-                None => (tag.clone().unwrap_or_else(|| "artifact".into()), tag),
-            };
-            Candidate {
-                name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
-                version,
-                variant: None,
-                one_of_several: false,
-                layout: layout.clone(),
-                manifest: entry,
-                publish: edgepack::config::PublishConfig::default(),
-            }
-        })
-        .collect())
-}
-
-fn item(
-    candidate: &Candidate,
-    place: &Place,
-    subjects: &Subjects,
-    to_layout: Option<&Path>,
-) -> Result<Item, Error> {
-    let repository = match (&place.repository, to_layout) {
-        (Some(repository), _) => repository.clone(),
-        (None, Some(_)) => Repository::parse(&format!(
-            "localhost/{}",
-            candidate.name.to_ascii_lowercase()
-        ))?,
-        (None, None) => return Err(Error::usage("no repository to publish to")),
-    };
-    Ok(Item {
-        name: candidate.name.clone(),
-        bundle: Bundle::read(&candidate.layout, subjects, &candidate.manifest)?,
-        layout: candidate.layout.clone(),
-        repository,
-        tags: place.tags.clone(),
-    })
-}
-
-fn publish_report(
-    candidate: &Candidate,
-    item: &Item,
-    to_layout: Option<&Path>,
-    published: &Published,
-    dry_run: bool,
-) -> PublishReport {
-    let digest: Digest = item.bundle.manifest.digest.clone();
-    let repository = match to_layout {
-        Some(layout) => format!("{LAYOUT_PREFIX}{}", layout.display()),
-        None => item.repository.to_string(),
-    };
-    PublishReport {
-        name: item.name.clone(),
-        variant: candidate.variant.map(|v| v.to_string()),
-        reference: format!("{repository}@{digest}"),
-        repository,
-        digest,
-        tags: published
-            .tags
-            .iter()
-            .map(|(name, state)| TagReport {
-                name: name.clone(),
-                state: *state,
-            })
-            .collect(),
-        size: item.bundle.size(),
-        sent: published.sent,
-        dry_run,
-    }
 }

@@ -247,7 +247,7 @@ impl Remote {
 }
 
 fn wrong_digest(remote: &Remote, blob: &Descriptor, found: &Digest) -> Failure {
-    Failure::protocol(
+    Failure::altered(
         format!("GET {}/blobs/{}", remote.repository, blob.digest),
         format!("the registry sent something else, with the digest {found}"),
     )

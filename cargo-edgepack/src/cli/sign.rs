@@ -1,0 +1,103 @@
+//! The commands that sign and verify.
+//!
+//! `--key` takes what begins with `-` too: a key that was given in place of its path is
+//! refused without being repeated, which the parser would do.
+
+use clap::{Args, ValueEnum};
+use edgepack::sign::Format;
+
+use super::Access;
+
+/// `--sign`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SignMode {
+    /// Not at all.
+    None,
+    /// With the key.
+    Key,
+    /// With the key where one is set, else not at all.
+    Auto,
+    // Known, so that the error can say that it is not there.
+    #[value(hide = true)]
+    Keyless,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// A Sigstore bundle that refers to the artifact: cosign 2.6 and later.
+    Bundle,
+    /// The tag sha256-….sig: every cosign.
+    Legacy,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Bundle => Format::Bundle,
+            FormatArg::Legacy => Format::Legacy,
+        }
+    }
+}
+
+/// How `publish` signs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signing")]
+pub struct Signing {
+    /// Whether to sign, before a tag is set [default: key where --key is given, else auto].
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub sign: Option<SignMode>,
+    /// The key to sign with: a path, or env:NAME for a variable that holds it. The
+    /// password is taken from `COSIGN_PASSWORD`.
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
+    pub key: Option<String>,
+    /// Write signatures in this format alone; may be repeated [default: both].
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub signature_format: Vec<FormatArg>,
+}
+
+/// `sign`.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// The key: a path, or env:NAME for a variable that holds it. The password is taken
+    /// from `COSIGN_PASSWORD` [default: what `EDGEPACK_SIGNING_KEY` names].
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
+    pub key: Option<String>,
+    /// Write this format alone; may be repeated [default: both; in a layout, bundle].
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Vec<FormatArg>,
+    /// How to speak to the registry.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// The public key: a path, or env:NAME for a variable that holds it.
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
+    pub key: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// How to speak to the registry.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// What the two files are called, without .key and .pub.
+    #[arg(long, value_name = "NAME", default_value = "cosign")]
+    pub output_key_prefix: String,
+    /// Read the password from stdin, and not from `COSIGN_PASSWORD`.
+    #[arg(long)]
+    pub password_stdin: bool,
+}

@@ -1,0 +1,461 @@
+//! Glue for `publish`: what there is to publish finds its place and is pushed.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+use std::sync::Arc;
+
+use edgepack::config::SignConfig;
+use edgepack::destination::{self, Artifact, Place, refuse_collisions};
+use edgepack::environment;
+use edgepack::error::Error;
+use edgepack::exit_code;
+use edgepack::oci::Digest;
+use edgepack::pack::Variant;
+use edgepack::plan::CargoFlags;
+use edgepack::publish::{self, Bundle, Item, Published, Rules};
+use edgepack::registry::http::{Options, block_on};
+use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
+use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
+use edgepack::report::{
+    OciReport, PublishReport, Report, SignatureReport, SignatureState, TagReport, TagState,
+};
+use edgepack::sign::Format;
+use edgepack::sign::attach::Signing;
+
+use super::sign::Signers;
+use super::{App, Approve, Built, write_report};
+use crate::cli::{MessageFormat, Publish};
+use crate::progress::Progress;
+
+/// An artifact in a layout that has to find its place.
+struct Candidate {
+    name: String,
+    version: Option<String>,
+    variant: Option<Variant>,
+    one_of_several: bool,
+    layout: Layout,
+    manifest: edgepack::oci::Descriptor,
+    publish: edgepack::config::PublishConfig,
+    sign: SignConfig,
+}
+
+impl App {
+    pub(super) fn publish(&self, flags: &Publish, cargo: &CargoFlags) -> Result<u8, Error> {
+        let overrides = destination::Overrides {
+            repository: flags.publishing.repository.clone(),
+            tags: flags.publishing.tags.clone(),
+        };
+        let variables = environment::destination()?;
+        let overrides = destination::Overrides {
+            repository: overrides.repository.or(variables.repository),
+            tags: overrides.tags.or(variables.tags),
+        };
+        let to_layout = flags.publishing.oci_layout.as_deref();
+        let destination_of = |config: &edgepack::config::PublishConfig| {
+            destination::Destination::new(&overrides, config, to_layout.is_some())
+        };
+        // What is wrong with the flags is said before minutes of building, and a
+        // password is read before a compiler could take stdin.
+        let options = self.options(&flags.access)?;
+        let signers = Signers::new(&flags.signing)?;
+        let quiet = |_: &str| {};
+        check_sources(flags)?;
+        if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
+            destination_of(&edgepack::config::PublishConfig::default())?;
+            signers.of(&SignConfig::default(), &quiet)?;
+        }
+
+        let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
+            signers.of(sign, &quiet)?;
+            destination_of(config).map(|_| ())
+        })?;
+        if report.exit_code() != exit_code::OK {
+            self.finish(
+                &report,
+                folder.as_ref(),
+                flags.build.reporting.message_format,
+            )?;
+            return Ok(report.exit_code());
+        }
+
+        let mut placed = Vec::new();
+        for candidate in &candidates {
+            let place = destination_of(&candidate.publish)?.place(Artifact {
+                name: &candidate.name,
+                version: candidate.version.as_deref(),
+                variant: candidate.variant,
+                one_of_several: candidate.one_of_several,
+            })?;
+            for note in &place.notes {
+                self.printer.note(note);
+            }
+            for warning in &place.warnings {
+                self.printer.warning(warning);
+            }
+            placed.push(place);
+        }
+        let triples = candidates.iter().zip(&placed);
+        refuse_collisions(triples.map(|(c, p)| (c.name.as_str(), p, &c.manifest.digest)))?;
+
+        let items = self.items(&candidates, &placed, to_layout, &signers)?;
+        let plain: Vec<String> = candidates
+            .iter()
+            .flat_map(|c| c.publish.plain_http.clone().unwrap_or_default())
+            .collect();
+        let results = self.push(&items, flags, options, plain)?;
+
+        let mut code = exit_code::OK;
+        for ((candidate, item), result) in candidates.iter().zip(&items).zip(results) {
+            match result {
+                Ok(published) => {
+                    let entry = publish_report(
+                        candidate,
+                        item,
+                        to_layout,
+                        &published,
+                        flags.publishing.dry_run,
+                    );
+                    self.printer.published(&entry, item);
+                    report.published.push(entry);
+                }
+                Err(error) => {
+                    if items.len() > 1 {
+                        self.printer
+                            .warning(&format!("`{}` is not published", item.name));
+                    }
+                    self.printer.error(&error);
+                    code = if code == exit_code::OK {
+                        error.exit_code()
+                    } else {
+                        code
+                    };
+                }
+            }
+        }
+        self.finish(
+            &report,
+            folder.as_ref(),
+            flags.build.reporting.message_format,
+        )?;
+        Ok(code)
+    }
+
+    /// Reads what is to be pushed, and opens the keys that it is signed with.
+    fn items(
+        &self,
+        candidates: &[Candidate],
+        placed: &[Place],
+        to_layout: Option<&Path>,
+        signers: &Signers,
+    ) -> Result<Vec<Item>, Error> {
+        let mut subjects = BTreeMap::<&Path, Subjects>::new();
+        let mut items = Vec::new();
+        for (candidate, place) in candidates.iter().zip(placed) {
+            let known = match subjects.entry(candidate.layout.folder()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
+            };
+            let signing = signers.of(&candidate.sign, &|text| self.printer.note(text))?;
+            items.push(item(candidate, place, known, to_layout, signing)?);
+        }
+        Ok(items)
+    }
+
+    fn finish(
+        &self,
+        report: &Report,
+        folder: Option<&edgepack::pipeline::Destination>,
+        format: MessageFormat,
+    ) -> Result<(), Error> {
+        if let Some(folder) = folder {
+            write_report(report, folder)?;
+        }
+        match format {
+            MessageFormat::Json => self.printer.json(report),
+            MessageFormat::Human => {
+                let references: Vec<_> = report
+                    .published
+                    .iter()
+                    .map(|p| p.reference.as_str())
+                    .collect();
+                let mut lines = references.join(
+                    "
+",
+                );
+                if !lines.is_empty() {
+                    lines.push('\n');
+                }
+                self.printer.data(lines.as_bytes())
+            }
+        }
+    }
+
+    /// Builds what has to be built, and lists what is to be published.
+    fn candidates(
+        &self,
+        flags: &Publish,
+        cargo: &CargoFlags,
+        approve: &Approve<'_>,
+    ) -> Result<
+        (
+            Report,
+            Option<edgepack::pipeline::Destination>,
+            Vec<Candidate>,
+        ),
+        Error,
+    > {
+        let mut candidates = Vec::new();
+        let mut reports = Vec::new();
+        let mut folder = None;
+        if flags.sources.is_empty() {
+            let (destination, built) = self.build_project(&flags.build, cargo, approve)?;
+            folder = Some(destination);
+            for built in built {
+                candidates.extend(packed(&built)?);
+                reports.push(built.report);
+            }
+        }
+        for source in &flags.sources {
+            if let Some(parsed) = LayoutReference::parse(source) {
+                candidates.extend(in_layout(&parsed?)?);
+            } else {
+                let (destination, built) =
+                    self.build_file(Path::new(source), &flags.build, cargo)?;
+                folder = Some(destination);
+                for built in built {
+                    approve(&built.publish, &built.sign)?;
+                    candidates.extend(packed(&built)?);
+                    reports.push(built.report);
+                }
+            }
+        }
+        Ok((Report::new(reports), folder, candidates))
+    }
+
+    fn push(
+        &self,
+        items: &[Item],
+        flags: &Publish,
+        mut options: Options,
+        plain: Vec<String>,
+    ) -> Result<Vec<Result<Published, Error>>, Error> {
+        if flags.publishing.dry_run {
+            return Ok(items
+                .iter()
+                .map(|item| {
+                    Ok(Published {
+                        tags: item
+                            .tags
+                            .iter()
+                            .map(|t| (t.name.clone(), TagState::Planned))
+                            .collect(),
+                        signatures: Vec::new(),
+                        sent: 0,
+                    })
+                })
+                .collect());
+        }
+        let rules = Rules {
+            force: flags.publishing.force,
+            skip_existing: flags.publishing.skip_existing,
+        };
+        if let Some(layout) = &flags.publishing.oci_layout {
+            let layout = Layout::at(layout.clone());
+            return Ok(items
+                .iter()
+                .map(|item| {
+                    self.cancel.check()?;
+                    let signatures =
+                        block_on(&self.cancel, publish::copy_to_layout(item, &layout, rules))?;
+                    Ok(Published {
+                        tags: item
+                            .tags
+                            .iter()
+                            .map(|t| (t.name.clone(), TagState::Set))
+                            .collect(),
+                        signatures,
+                        sent: 0,
+                    })
+                })
+                .collect());
+        }
+        options.plain_http.extend(plain);
+        if flags.access.transport.plain_http {
+            options
+                .plain_http
+                .extend(items.iter().map(|i| i.repository.host().to_owned()));
+        }
+        let client = self.client(options)?;
+        let progress = Progress::new(
+            &self.printer,
+            items.iter().map(|i| i.name.clone()).collect(),
+        );
+        let on_event = |event: publish::Event<'_>| progress.published(event);
+        let context = publish::Context {
+            client: &client,
+            cache: &self.cache,
+            rules,
+            on_event: &on_event,
+        };
+        block_on(&self.cancel, async {
+            Ok(publish::publish_all(items, &context).await)
+        })
+    }
+}
+
+/// What the pack stage made of a module.
+fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
+    let several = built.report.artifacts.len() > 1;
+    let candidate = |artifact: &OciReport| {
+        let layout = Layout::at(artifact.layout.clone());
+        Ok(Candidate {
+            name: built.report.name.clone(),
+            version: built.version.clone(),
+            variant: artifact.variant.parse().ok(),
+            one_of_several: several,
+            manifest: layout.resolve(Some(artifact.manifest_digest.as_str()))?,
+            layout,
+            publish: built.publish.clone(),
+            sign: built.sign.clone(),
+        })
+    };
+    built.report.artifacts.iter().map(candidate).collect()
+}
+
+/// What a reference to a layout stands for: one artifact, or all that have a tag.
+fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
+    let LayoutReference { layout, version } = reference;
+    let mut entries = Vec::new();
+    if version.is_none() {
+        entries = layout.index()?.manifests;
+        entries.retain(|m| tag_of(m).is_some());
+    }
+    if entries.is_empty() {
+        entries.push(layout.resolve(version.as_deref())?);
+    }
+    Ok(entries
+        .into_iter()
+        .map(|entry| {
+            // Ours are called NAME:VERSION, others have the version alone.
+            let tag = tag_of(&entry).map(str::to_owned);
+            let (name, version) = match tag.as_deref().and_then(|t| t.rsplit_once(':')) {
+                Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
+                None => (tag.clone().unwrap_or_else(|| "artifact".into()), tag),
+            };
+            Candidate {
+                name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
+                version,
+                variant: None,
+                one_of_several: false,
+                layout: layout.clone(),
+                manifest: entry,
+                publish: edgepack::config::PublishConfig::default(),
+                sign: SignConfig::default(),
+            }
+        })
+        .collect())
+}
+
+fn item(
+    candidate: &Candidate,
+    place: &Place,
+    subjects: &Subjects,
+    to_layout: Option<&Path>,
+    signing: Option<Arc<Signing>>,
+) -> Result<Item, Error> {
+    let repository = match (&place.repository, to_layout) {
+        (Some(repository), _) => repository.clone(),
+        (None, Some(_)) => Repository::parse(&format!(
+            "localhost/{}",
+            candidate.name.to_ascii_lowercase()
+        ))?,
+        (None, None) => return Err(Error::usage("no repository to publish to")),
+    };
+    Ok(Item {
+        name: candidate.name.clone(),
+        bundle: Bundle::read(&candidate.layout, subjects, &candidate.manifest)?,
+        layout: candidate.layout.clone(),
+        repository,
+        tags: place.tags.clone(),
+        signing,
+    })
+}
+
+fn publish_report(
+    candidate: &Candidate,
+    item: &Item,
+    to_layout: Option<&Path>,
+    published: &Published,
+    dry_run: bool,
+) -> PublishReport {
+    let digest: Digest = item.bundle.manifest.digest.clone();
+    let repository = match to_layout {
+        Some(layout) => format!("{LAYOUT_PREFIX}{}", layout.display()),
+        None => item.repository.to_string(),
+    };
+    PublishReport {
+        name: item.name.clone(),
+        variant: candidate.variant.map(|v| v.to_string()),
+        reference: format!("{repository}@{digest}"),
+        repository,
+        digest,
+        tags: published
+            .tags
+            .iter()
+            .map(|(name, state)| TagReport {
+                name: name.clone(),
+                state: *state,
+            })
+            .collect(),
+        signatures: signatures(item, to_layout, published, dry_run),
+        size: item.bundle.size(),
+        sent: published.sent,
+        dry_run,
+    }
+}
+
+fn signatures(
+    item: &Item,
+    to_layout: Option<&Path>,
+    published: &Published,
+    dry_run: bool,
+) -> Vec<SignatureReport> {
+    if let (Some(signing), true) = (&item.signing, dry_run) {
+        let planned = |format: &&Format| to_layout.is_none() || **format == Format::Bundle;
+        return signing
+            .formats
+            .iter()
+            .filter(planned)
+            .map(|format| SignatureReport {
+                format: format.to_string(),
+                state: SignatureState::Planned,
+            })
+            .collect();
+    }
+    published
+        .signatures
+        .iter()
+        .map(|signed| SignatureReport {
+            format: signed.format.to_string(),
+            state: if signed.new {
+                SignatureState::Made
+            } else {
+                SignatureState::Unchanged
+            },
+        })
+        .collect()
+}
+
+/// What is wrong with the sources is said before any of them is built.
+fn check_sources(flags: &Publish) -> Result<(), Error> {
+    if flags.sources.len() > 1 && flags.build.name.is_some() {
+        return Err(Error::usage("--name goes with one file"));
+    }
+    for source in &flags.sources {
+        if let Some(parsed) = LayoutReference::parse(source) {
+            parsed?;
+        }
+    }
+    Ok(())
+}

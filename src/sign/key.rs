@@ -1,0 +1,362 @@
+//! Keys: P-256 to sign with, and what cosign users have to verify with.
+//!
+//! cosign signs the SHA-256 of a message whatever the curve is, so that is what is
+//! verified for P-384 too; Ed25519 has a hash of its own.
+
+use std::fmt;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1, ED25519,
+    EcdsaKeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::Digest as _;
+
+use super::encrypted::{self, SealError};
+use crate::error::Error;
+use crate::oci::Digest;
+use crate::registry::credentials::Secret;
+
+/// The variable that holds the password of a key file, as for cosign.
+pub const PASSWORD: &str = "COSIGN_PASSWORD";
+/// The label of a public key in PEM. <https://www.rfc-editor.org/rfc/rfc7468#section-13>
+const PUBLIC_LABEL: &str = "PUBLIC KEY";
+/// The label of a key in PKCS#8 that is not encrypted.
+const PLAIN_LABEL: &str = "PRIVATE KEY";
+
+/// How a `SubjectPublicKeyInfo` of each kind begins, but for its lengths.
+/// <https://www.rfc-editor.org/rfc/rfc5280#section-4.1>
+const P256: &[u8] =
+    b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+const P384: &[u8] = b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+const EDWARDS: &[u8] = b"\x30\x05\x06\x03\x2b\x65\x70";
+const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+
+/// A key to verify with.
+#[derive(Clone)]
+pub struct PublicKey {
+    der: Vec<u8>,
+    kind: &'static str,
+    key: ParsedPublicKey,
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({}, {})", self.kind, self.fingerprint())
+    }
+}
+
+impl PublicKey {
+    /// Reads a key in PEM; `name` says in errors where it comes from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signature`].
+    pub fn parse(text: &str, name: &str) -> Result<Self, Error> {
+        let block = block_of(text, name)?;
+        match block.tag() {
+            PUBLIC_LABEL => Self::of_der(block.contents(), name),
+            label if label.ends_with("PRIVATE KEY") => Err(Error::Signature {
+                message: format!("{name} is a private key, and verifying takes the public one"),
+                hint: Some("name the .pub file that was made with it".into()),
+            }),
+            label => Err(unusable(name, &format!("it holds a `{}`", shown(label)))),
+        }
+    }
+
+    fn of_der(der: &[u8], name: &str) -> Result<Self, Error> {
+        // Two bytes of a sequence's header, or up to four in longer keys.
+        let begins =
+            |with: &[u8]| (2..=4).any(|at| der.get(at..).is_some_and(|d| d.starts_with(with)));
+        let (kind, algorithm): (_, &'static dyn VerificationAlgorithm) = if begins(P256) {
+            ("ECDSA P-256", &ECDSA_P256_SHA256_ASN1)
+        } else if begins(P384) {
+            ("ECDSA P-384", &ECDSA_P384_SHA256_ASN1)
+        } else if begins(EDWARDS) {
+            ("Ed25519", &ED25519)
+        } else if begins(RSA) {
+            ("RSA", &RSA_PKCS1_2048_8192_SHA256)
+        } else {
+            return Err(unusable(
+                name,
+                "it is of a kind that is not known: P-256, P-384, Ed25519 and RSA are",
+            ));
+        };
+        let key = ParsedPublicKey::new(algorithm, der)
+            .map_err(|_| unusable(name, &format!("it is no {kind} key that makes sense")))?;
+        Ok(PublicKey {
+            der: der.to_vec(),
+            kind,
+            key,
+        })
+    }
+
+    /// In PEM, as cosign writes it.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        encode(PUBLIC_LABEL, self.der.clone())
+    }
+
+    /// Which algorithm it is for.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The digest of the key in DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(&self.der)
+    }
+
+    /// What a bundle calls the key.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        STANDARD.encode(sha2::Sha256::digest(&self.der))
+    }
+
+    /// Whether the signature over the message is by this key.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify_sig(message, signature).is_ok()
+    }
+}
+
+/// A key to sign with.
+pub struct SigningKey {
+    pair: EcdsaKeyPair,
+    public: PublicKey,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey(<redacted>, {})", self.public.fingerprint())
+    }
+}
+
+impl SigningKey {
+    /// Reads a key in PEM, plain or encrypted; `name` says in errors where it comes
+    /// from. The password is asked for where the key is encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signature`], with a text for each thing that can be wrong.
+    pub fn parse(
+        text: &str,
+        name: &str,
+        password: impl FnOnce() -> Result<Option<Secret>, Error>,
+    ) -> Result<Self, Error> {
+        let block = block_of(text, name)?;
+        let opened;
+        let pkcs8 = match block.tag() {
+            PLAIN_LABEL => block.contents(),
+            encrypted::LABEL | encrypted::OLD_LABEL => {
+                let password = password()?.ok_or_else(|| Error::Signature {
+                    message: format!("{name} is encrypted, and there is no password for it"),
+                    hint: Some(format!("set {PASSWORD}, to nothing where there is none")),
+                })?;
+                opened = encrypted::open(block.contents(), &password).map_err(|e| {
+                    let hint = match e {
+                        SealError::Password => Some(format!("it is taken from {PASSWORD}")),
+                        _ => None,
+                    };
+                    Error::Signature {
+                        message: format!("{name} cannot be opened: {e}"),
+                        hint,
+                    }
+                })?;
+                &opened
+            }
+            PUBLIC_LABEL => {
+                return Err(Error::Signature {
+                    message: format!("{name} is a public key, and signing takes the private one"),
+                    hint: Some("name the .key file that was made with it".into()),
+                });
+            }
+            label => {
+                return Err(Error::Signature {
+                    message: format!("{name} cannot be used: it holds a `{}`", shown(label)),
+                    hint: Some(
+                        "signing takes a P-256 key, of cosign's form or as PKCS#8: cargo edgepack keygen makes one"
+                            .into(),
+                    ),
+                });
+            }
+        };
+        Self::of_pkcs8(pkcs8, name)
+    }
+
+    fn of_pkcs8(pkcs8: &[u8], name: &str) -> Result<Self, Error> {
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map_err(|_| {
+                Error::Signature {
+                    message: format!("{name} cannot be used: it is no ECDSA P-256 key"),
+                    hint: Some("cargo edgepack keygen makes one".into()),
+                }
+            })?;
+        let der = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key())
+            .map_err(|_| unusable(name, "it has no public half"))?;
+        let public = PublicKey::of_der(der.as_ref(), name)?;
+        Ok(SigningKey { pair, public })
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs the SHA-256 of a message; in DER.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`].
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.pair
+            .sign(&SystemRandom::new(), message)
+            .map(|s| s.as_ref().to_vec())
+            .map_err(|_| Error::Internal("failed to sign".into()))
+    }
+}
+
+/// Files of a new key pair.
+pub struct Generated {
+    /// The encrypted private key, in PEM.
+    pub private: String,
+    /// The public key, in PEM.
+    pub public: String,
+    /// The public key's digest.
+    pub fingerprint: Digest,
+}
+
+/// Makes a P-256 key and encrypts it as cosign does.
+///
+/// # Errors
+///
+/// [`Error::Internal`].
+pub fn generate(password: &Secret) -> Result<Generated, Error> {
+    let failed = |_| Error::Internal("failed to make a key".into());
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+        .map_err(failed)?;
+    let key = SigningKey::of_pkcs8(pkcs8.as_ref(), "the new key")?;
+    let sealed =
+        encrypted::seal(pkcs8.as_ref(), password).map_err(|e| Error::Internal(e.to_string()))?;
+    Ok(Generated {
+        private: encode(encrypted::LABEL, sealed),
+        public: key.public.to_pem(),
+        fingerprint: key.public.fingerprint(),
+    })
+}
+
+fn encode(label: &str, contents: Vec<u8>) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new(label, contents), config)
+}
+
+fn block_of(text: &str, name: &str) -> Result<pem::Pem, Error> {
+    pem::parse(text).map_err(|_| Error::Signature {
+        message: format!("{name} holds no key, or one that is cut short: it is no PEM"),
+        hint: Some(
+            "a key begins with a line `-----BEGIN …-----` and ends with one `-----END …-----`"
+                .into(),
+        ),
+    })
+}
+
+fn unusable(name: &str, why: &str) -> Error {
+    Error::Signature {
+        message: format!("{name} cannot be used: {why}"),
+        hint: None,
+    }
+}
+
+/// A label is foreign text.
+fn shown(label: &str) -> String {
+    crate::registry::failure::printable(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> impl FnOnce() -> Result<Option<Secret>, Error> {
+        let secret = Secret::new(text.into());
+        move || Ok(Some(secret))
+    }
+
+    #[test]
+    fn what_is_made_can_be_used() {
+        let made = generate(&Secret::new("pw".into())).unwrap();
+        let key = SigningKey::parse(&made.private, "k", password("pw")).unwrap();
+        let public = PublicKey::parse(&made.public, "k").unwrap();
+        assert_eq!(key.public().hint(), public.hint());
+        let signature = key.sign(b"message").unwrap();
+        assert!(public.verifies(b"message", &signature));
+        assert!(!public.verifies(b"messagf", &signature));
+        assert!(!format!("{key:?}").contains("pair"));
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_key() {
+        let made = generate(&Secret::new("pw".into())).unwrap();
+        let half = &made.private[..made.private.len() / 2];
+        for (text, word) in [
+            (made.private.as_str(), "the password is wrong"),
+            (half, "cut short"),
+            (&made.public, "is a public key"),
+            ("", "no PEM"),
+            (
+                "-----BEGIN X-----\nAAAA\n-----END X-----\n",
+                "it holds a `X`",
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                "no ECDSA P-256 key",
+            ),
+        ] {
+            let error = SigningKey::parse(text, "k", password("no")).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+            assert_eq!(error.exit_code(), crate::exit_code::SIGNATURE);
+        }
+        let error = SigningKey::parse(&made.private, "k", || Ok(None)).unwrap_err();
+        assert!(error.to_string().contains("no password"), "{error}");
+        let error = PublicKey::parse(&made.private, "k").unwrap_err();
+        assert!(error.to_string().contains("is a private key"), "{error}");
+    }
+
+    /// Made by openssl, as cosign signs: the SHA-256 for all but Ed25519.
+    #[test]
+    fn other_kinds_verify() {
+        for (kind, der, signature) in [
+            (
+                "ECDSA P-384",
+                "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEa6X4r/pU+kWulfT0x7Tr4rohWN4YrWvMOUsiIN4Bu56jjIQBDsGOOeb8+tqU4yArBHVzQNvMkTMWYAuKTeAEfPUD53aLpf1CuAJpKNxajZkDlHPFZr2sY8ZNUasz/B4N",
+                "MGUCMQCIc62ziCgyDEKpVvw3gjqGrEi3dGHnrop35nE9zxWndpu1iZRgCYtTpm/kSWOkLoICMCALSA0Ob9kUx+/euPfG6bAZxmPdYEvwcBYo+MqXr0BoPvHS8Is4ncsOaI4hjpnQlg==",
+            ),
+            (
+                "Ed25519",
+                "MCowBQYDK2VwAyEAE/qB3mILvQG5LDA3DjqjZJdzeDdIyJFsbKP2JHTgG/s=",
+                "jRQow7pUuh4CWd9JqY3iBv8g2fhDWqWRjWk4zYq3NA8gWzNrPuBlS4wvokG7T9JSn/8gyKNbf5EZyJZrmCpKBw==",
+            ),
+            (
+                "RSA",
+                "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAqoJkPrIJehXSFhp+e/A5OTiYvmH6MgWtyBtggwWOz4yaldpHxD5vMI3h2o37qy9UySEw+y4WYcao5JL2k/W2cmosk2KNtv7Dde1GnD8LA50HPZJk+PZ8UHz3j5tW26M73DvmVaUvmyBArtGPHeCumdLqdkFSOYL4p2z6unMy4sf79TMUBJjVkw3pDl23Rh0lCm8C6SabGf2lytn1WIEIqP3D/kldt525d59kOhcKSWdR0waVHwvVuuIS9JJgaRTms0hn6qW1gVagAfqtpFi8vSMTTegPq1aYP62p57XcnjqdfNs9M1JFD8yKI04ptpJVC5iPytWSRlSZCuhqTWW4AwIDAQAB",
+                "N8XoE0D2hN2fQo0vUctF3vvJTWCUirBGy8bRFn9jXgJJA9aO5TYnGv5GQ2+GexgYePadasvOSJmh8RmccdxuNIebBjnp5mR2T0oz8zYEWWR6EuKkPA/lqUW3A23m0j5415wMU+EP18W9RPvpoKbmSztvNMRiJPYX20dAaj2elRO/HI/DE8RhQer1eKZFivLiycDn1+vwu0OLO7DJzWB10oERdiw+jreu7wz6TTtKx3KuEvrHgV6HoFfZt302ByS79SI4kH6mdGgfypOOBYbQwfO+5JocV4gnLMOEDnaHEevIPkQmd7ytyUcPLXKM63vB0utYR6Gbw+mE05njbsplFA==",
+            ),
+        ] {
+            let der = STANDARD.decode(der).unwrap();
+            let key = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap();
+            let signature = STANDARD.decode(signature).unwrap();
+            assert_eq!(key.kind(), kind);
+            assert!(key.verifies(b"message", &signature), "{kind}");
+            assert!(!key.verifies(b"messagf", &signature), "{kind}");
+        }
+        // secp256k1.
+        let der = STANDARD.decode("MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAE9VhmAUhot2f7zOQOLck2IYPViwGar8EZPwOsOodaGqETsDq6fmsQqSXjcj9aKBxW1S/xYOhXH565j6PlMHYS8A==").unwrap();
+        let error = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap_err();
+        assert!(error.to_string().contains("not known"), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Why something that looks like a signature is none: each reason has its own words.
+
+use crate::oci::Digest;
+
+/// Why a signature does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The registry, or the layout, gave other bytes than were asked for.
+    #[error("its content does not have its digest")]
+    Altered,
+    /// It is listed, and not there.
+    #[error("it is listed, but it is not there")]
+    Missing,
+    /// No JSON, or not of the right form.
+    #[error("{what} makes no sense: {why}")]
+    Senseless {
+        /// Which part.
+        what: &'static str,
+        /// The parser's words.
+        why: String,
+    },
+    /// More bytes than a signature has.
+    #[error("it has {size} bytes, more than the {limit} that are read")]
+    TooLarge {
+        /// Its own claim.
+        size: u64,
+        /// What is read.
+        limit: u64,
+    },
+    /// A manifest that is about another one.
+    #[error("its manifest is about {0}, not about this artifact")]
+    OtherManifest(Digest),
+    /// A manifest that is about nothing.
+    #[error("its manifest is not about anything")]
+    NoSubject,
+    /// A type that is none of a signature.
+    #[error("{what} has the type `{found}`, which is none of a signature")]
+    Type {
+        /// Which part.
+        what: &'static str,
+        /// What it has.
+        found: String,
+    },
+    /// A bundle has one layer.
+    #[error("its manifest has {0} layers in place of one")]
+    Layers(usize),
+    /// A bundle of another kind.
+    #[error("it is a bundle without a DSSE envelope")]
+    NoEnvelope,
+    /// DSSE binds the type of the payload.
+    #[error("its payload type is `{0}`, which is none of in-toto")]
+    PayloadType(String),
+    /// A bundle has one signature.
+    #[error("its list of signatures has {0} entries in place of one")]
+    Signatures(usize),
+    /// It names another key.
+    #[error("it was made with another key")]
+    OtherKey,
+    /// It names no key.
+    #[error("it was made with another key, or was changed afterwards")]
+    OtherKeyOrChanged,
+    /// It names this key.
+    #[error("it claims to be made with this key, but was changed afterwards")]
+    Changed,
+    /// A certificate in place of a key.
+    #[error("it was made with a certificate, not with a key")]
+    Certificate,
+    /// The statement is none.
+    #[error("its statement has the type `{0}`, which is not known")]
+    StatementType(String),
+    /// An SBOM or the like.
+    #[error("it is an attestation of the type `{0}`, which is no signature")]
+    Attestation(String),
+    /// A signature is about one thing.
+    #[error("it is about {0} subjects in place of one")]
+    Subjects(usize),
+    /// The right key, another artifact.
+    #[error("it signs another artifact, {0}")]
+    OtherArtifact(String),
+}
+
+impl Refusal {
+    /// A parser's error; its words are foreign.
+    #[must_use]
+    pub fn senseless(what: &'static str, why: &impl ToString) -> Self {
+        Refusal::Senseless {
+            what,
+            why: crate::registry::failure::printable(&why.to_string()),
+        }
+    }
+
+    /// A type that is not the right one.
+    #[must_use]
+    pub fn of_type(what: &'static str, found: &str) -> Self {
+        Refusal::Type {
+            what,
+            found: crate::registry::failure::printable(found),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! (IO) Where keys and passwords come from: files and variables, never arguments.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module reads and writes key files"
+)]
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::key::{self, Generated, PASSWORD, PublicKey, SigningKey};
+use crate::error::Error;
+use crate::registry::credentials::Secret;
+
+/// What stands before the name of a variable that holds a key.
+pub const VARIABLE_PREFIX: &str = "env:";
+/// A file that is larger is no key.
+const MAX_KEY: u64 = 64 << 10;
+
+/// Where a key is: a path, or `env:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeySource {
+    /// In a file.
+    File(PathBuf),
+    /// In a variable.
+    Variable(String),
+}
+
+impl KeySource {
+    /// Parses a path or `env:NAME`. The key itself is refused, and not repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.contains("-----BEGIN") {
+            return Err(Error::Usage {
+                message:
+                    "a key was given in place of its path: others can read it on the command line"
+                        .into(),
+                hint: Some("write a path, or env:NAME for a variable that holds the key".into()),
+            });
+        }
+        match text.strip_prefix(VARIABLE_PREFIX) {
+            Some("") => Err(Error::usage("`env:` names no variable")),
+            Some(name) => Ok(KeySource::Variable(name.to_owned())),
+            None if text.starts_with('-') => Err(Error::Usage {
+                message: "`--key` takes a path or env:NAME, and a flag follows it".into(),
+                hint: Some("write ./-NAME for a file whose name begins with `-`".into()),
+            }),
+            None if text.is_empty() => Err(Error::usage("the path of the key is empty")),
+            None => Ok(KeySource::File(text.into())),
+        }
+    }
+
+    /// For errors.
+    fn name(&self) -> String {
+        match self {
+            KeySource::File(path) => format!("the key `{}`", path.display()),
+            KeySource::Variable(name) => format!("the key in {name}"),
+        }
+    }
+
+    fn read(&self) -> Result<Secret, Error> {
+        let text = match self {
+            KeySource::Variable(name) => {
+                crate::environment::text(name)?.ok_or_else(|| Error::Usage {
+                    message: format!("the variable {name}, which shall hold the key, is not set"),
+                    hint: None,
+                })?
+            }
+            KeySource::File(path) => {
+                let mut bytes = Vec::new();
+                std::fs::File::open(path)
+                    .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut bytes))
+                    .map_err(Error::io("read", path))?;
+                if bytes.len() as u64 > MAX_KEY {
+                    return Err(Error::Signature {
+                        message: format!("{} is too large for a key", self.name()),
+                        hint: None,
+                    });
+                }
+                String::from_utf8(bytes).map_err(|_| Error::Signature {
+                    message: format!("{} is no PEM", self.name()),
+                    hint: None,
+                })?
+            }
+        };
+        Ok(Secret::new(text))
+    }
+
+    /// The key to verify with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
+    pub fn public(&self) -> Result<PublicKey, Error> {
+        PublicKey::parse(self.read()?.reveal(), &self.name())
+    }
+
+    /// The key to sign with, opened with the password in `COSIGN_PASSWORD`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
+    pub fn signing(&self) -> Result<SigningKey, Error> {
+        SigningKey::parse(self.read()?.reveal(), &self.name(), password)
+    }
+}
+
+/// What `COSIGN_PASSWORD` holds. Set to nothing, it is the empty password.
+///
+/// # Errors
+///
+/// [`Error::Usage`] where it is no UTF-8.
+pub fn password() -> Result<Option<Secret>, Error> {
+    match std::env::var(PASSWORD) {
+        Ok(text) => Ok(Some(Secret::new(text))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::usage(format!("{PASSWORD} is no UTF-8")))
+        }
+    }
+}
+
+/// The names of the files of a key pair, as cosign calls them.
+#[must_use]
+pub fn pair_paths(prefix: &str) -> [PathBuf; 2] {
+    ["key", "pub"].map(|end| PathBuf::from(format!("{prefix}.{end}")))
+}
+
+/// Refuses to write over a key: what it signed could not be signed again.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+pub fn refuse_existing(paths: &[PathBuf]) -> Result<(), Error> {
+    for path in paths {
+        if path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
+    }
+    Ok(())
+}
+
+fn exists(path: &Path) -> Error {
+    Error::Usage {
+        message: format!(
+            "`{}` is there already, and is left as it is",
+            path.display()
+        ),
+        hint: Some("choose another name with --output-key-prefix".into()),
+    }
+}
+
+/// Makes a key pair and writes both files, the private one for its owner alone.
+/// Neither takes the place of a file that is there.
+///
+/// # Errors
+///
+/// [`Error::Usage`] where one of them is there, or [`Error::Io`].
+pub fn write_pair([private, public]: &[PathBuf; 2], password: &Secret) -> Result<Generated, Error> {
+    let made = key::generate(password)?;
+    write_new(private, made.private.as_bytes(), 0o600)?;
+    if let Err(error) = write_new(public, made.public.as_bytes(), 0o644) {
+        // Half a pair is worth nothing, and would be in the way next time.
+        let _ = std::fs::remove_file(private);
+        return Err(error);
+    }
+    Ok(made)
+}
+
+#[cfg_attr(not(unix), expect(unused_variables, reason = "modes are unix's"))]
+fn write_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = || Error::io("write", path);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".edgepack-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    let mut file = builder.tempfile_in(folder).map_err(failed())?;
+    file.write_all(contents).map_err(failed())?;
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist_noclobber(path).map_err(|e| {
+        if e.error.kind() == std::io::ErrorKind::AlreadyExists {
+            exists(path)
+        } else {
+            failed()(e.error)
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_no_argument() {
+        let error = KeySource::parse("-----BEGIN PRIVATE KEY-----\nMIGH").unwrap_err();
+        assert!(!error.to_string().contains("MIGH"));
+        assert_eq!(
+            KeySource::parse("env:KEY").unwrap(),
+            KeySource::Variable("KEY".into())
+        );
+        assert!(KeySource::parse("env:").is_err());
+        assert!(KeySource::parse("").is_err());
+        assert!(KeySource::parse("--json").is_err());
+    }
+
+    #[test]
+    fn nothing_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = folder.path().join("k").display().to_string();
+        let paths = pair_paths(&prefix);
+        let password = Secret::new(String::new());
+        write_pair(&paths, &password).unwrap();
+        assert!(refuse_existing(&paths).is_err());
+        let before = std::fs::read(&paths[0]).unwrap();
+        assert!(write_pair(&paths, &password).is_err());
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), before);
+        std::fs::remove_file(&paths[0]).unwrap();
+        assert!(write_pair(&paths, &password).is_err());
+        assert!(!paths[0].exists());
+    }
+}

@@ -1,0 +1,309 @@
+//! The verify stage: whether a key stands behind an artifact.
+//!
+//! The reference is resolved once, and all that follows is about that digest. What is
+//! found beside the artifact is a claim by anybody who may write there: nothing in it
+//! counts before a signature over it was found good, and what does not count is refused
+//! with a reason. How much is looked at is bounded.
+
+use super::Format;
+use super::bundle;
+use super::key::PublicKey;
+use super::place::{Place, Trouble};
+use super::refusal::Refusal;
+use super::simple;
+use crate::error::Error;
+use crate::oci::{Descriptor, Digest, MEDIA_TYPE_MANIFEST, Manifest};
+use crate::registry::failure::printable;
+
+/// A bundle or a payload above this size is none.
+pub const MAX_SIGNATURE: u64 = 1 << 20;
+/// So many referrers, or layers, that may be signatures are looked at.
+pub const MAX_CANDIDATES: usize = 100;
+/// How many reasons an error lists.
+const MAX_REASONS: usize = 3;
+/// The annotation of a referrer that says what its bundle states.
+pub const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
+/// What cosign 3 lists its bundles as, where a registry does not list by itself.
+const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// A signature that holds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Verified {
+    /// How it is kept.
+    pub format: Format,
+    /// The manifest that holds it.
+    pub manifest: Digest,
+}
+
+/// What a look for signatures in one format found.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// The first that holds.
+    pub found: Option<Verified>,
+    /// What does not count: what it is, and why.
+    pub refused: Vec<(String, Refusal)>,
+    /// Bundles that say of themselves that they are something else.
+    pub attestations: usize,
+}
+
+/// Fetches the manifest that a reference stands for and checks it against its digest.
+///
+/// # Errors
+///
+/// [`Error::Registry`] where it is not there, [`Error::Signature`] where it does not
+/// have its digest.
+pub async fn resolve(place: Place<'_>, version: &str) -> Result<(Descriptor, Vec<u8>), Error> {
+    match place.manifest(version).await {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(Error::Registry {
+            message: format!("{} has no `{version}`", place.name()),
+            hint: Some("check the reference, and whether you are logged in".into()),
+        }),
+        Err(Trouble::Failed(error)) => Err(error),
+        Err(Trouble::Refused(refusal)) => Err(Error::Signature {
+            message: format!("the manifest of {} `{version}`: {refusal}", place.name()),
+            hint: Some(
+                "the registry, or something before it, changes what it serves: do not use it"
+                    .into(),
+            ),
+        }),
+    }
+}
+
+/// Whether this key signed this manifest.
+///
+/// # Errors
+///
+/// [`Error::Signature`] that says why not; [`Error::Registry`] where this cannot be
+/// found out.
+pub async fn verify(
+    place: Place<'_>,
+    manifest: &Digest,
+    key: &PublicKey,
+) -> Result<Verified, Error> {
+    let mut refused = Vec::new();
+    let mut attestations = 0;
+    for format in Format::ALL {
+        let search = look(place, manifest, key, format).await?;
+        if let Some(found) = search.found {
+            return Ok(found);
+        }
+        refused.extend(search.refused);
+        attestations += search.attestations;
+    }
+    Err(unsigned(
+        &format!("{}@{manifest}", place.name()),
+        &refused,
+        attestations,
+    ))
+}
+
+/// Looks for a signature in one format.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub async fn look(
+    place: Place<'_>,
+    manifest: &Digest,
+    key: &PublicKey,
+    format: Format,
+) -> Result<Search, Error> {
+    match format {
+        Format::Bundle => look_for_bundle(place, manifest, key).await,
+        Format::Legacy => look_for_legacy(place, manifest, key).await,
+    }
+}
+
+async fn look_for_bundle(
+    place: Place<'_>,
+    manifest: &Digest,
+    key: &PublicKey,
+) -> Result<Search, Error> {
+    let mut search = Search::default();
+    let mut candidates = place.referrers(manifest).await?;
+    candidates.retain(|c| {
+        matches!(
+            c.artifact_type.as_deref(),
+            Some(bundle::MEDIA_TYPE | MEDIA_TYPE_EMPTY) | None
+        )
+    });
+    // Only to leave out: what is left is looked at whatever it says of itself.
+    candidates.retain(|c| match c.annotations.get(PREDICATE_ANNOTATION) {
+        Some(kind) if kind != bundle::PREDICATE_TYPE => {
+            search.attestations += 1;
+            false
+        }
+        _ => true,
+    });
+    if candidates.len() > MAX_CANDIDATES {
+        return Err(too_many(place, manifest, candidates.len(), "referrers"));
+    }
+    for candidate in candidates {
+        match check_referrer(place, &candidate, manifest, key).await {
+            Ok(()) => {
+                search.found = Some(Verified {
+                    format: Format::Bundle,
+                    manifest: candidate.digest,
+                });
+                break;
+            }
+            Err(Trouble::Refused(refusal)) => search
+                .refused
+                .push((format!("the bundle {}", candidate.digest), refusal)),
+            Err(Trouble::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(search)
+}
+
+async fn check_referrer(
+    place: Place<'_>,
+    candidate: &Descriptor,
+    about: &Digest,
+    key: &PublicKey,
+) -> Result<(), Trouble> {
+    let (_, bytes) = place
+        .manifest(candidate.digest.as_str())
+        .await?
+        .ok_or(Refusal::Missing)?;
+    let manifest = parse(&bytes)?;
+    let kind = manifest.artifact_type.as_deref().unwrap_or_default();
+    if kind != bundle::MEDIA_TYPE {
+        return Err(Refusal::of_type("its manifest", kind).into());
+    }
+    let subject = manifest.subject.ok_or(Refusal::NoSubject)?.digest;
+    if subject != *about {
+        return Err(Refusal::OtherManifest(subject).into());
+    }
+    let [layer] = &manifest.layers[..] else {
+        return Err(Refusal::Layers(manifest.layers.len()).into());
+    };
+    if layer.media_type != bundle::MEDIA_TYPE {
+        return Err(Refusal::of_type("its layer", &layer.media_type).into());
+    }
+    let bytes = place.blob(layer, MAX_SIGNATURE).await?;
+    Ok(bundle::check(&bytes, about, key)?)
+}
+
+async fn look_for_legacy(
+    place: Place<'_>,
+    manifest: &Digest,
+    key: &PublicKey,
+) -> Result<Search, Error> {
+    let mut search = Search::default();
+    let tag = simple::tag(manifest);
+    let tagged = |refusal| vec![(format!("the tag {tag}"), refusal)];
+    let (descriptor, parsed) = match place.manifest(&tag).await {
+        Ok(None) => return Ok(search),
+        Ok(Some((descriptor, bytes))) => match parse(&bytes) {
+            Ok(parsed) => (descriptor, parsed),
+            Err(refusal) => {
+                search.refused = tagged(refusal);
+                return Ok(search);
+            }
+        },
+        Err(Trouble::Failed(error)) => return Err(error),
+        Err(Trouble::Refused(refusal)) => {
+            search.refused = tagged(refusal);
+            return Ok(search);
+        }
+    };
+    if parsed.layers.is_empty() {
+        search.refused = tagged(Refusal::Signatures(0));
+    }
+    if parsed.layers.len() > MAX_CANDIDATES {
+        return Err(too_many(
+            place,
+            manifest,
+            parsed.layers.len(),
+            "layers of signatures",
+        ));
+    }
+    for layer in &parsed.layers {
+        match check_layer(place, layer, manifest, key).await {
+            Ok(()) => {
+                search.found = Some(Verified {
+                    format: Format::Legacy,
+                    manifest: descriptor.digest,
+                });
+                break;
+            }
+            Err(Trouble::Refused(refusal)) => search
+                .refused
+                .push((format!("the layer {} of {tag}", layer.digest), refusal)),
+            Err(Trouble::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(search)
+}
+
+async fn check_layer(
+    place: Place<'_>,
+    layer: &Descriptor,
+    manifest: &Digest,
+    key: &PublicKey,
+) -> Result<(), Trouble> {
+    if layer.media_type != simple::MEDIA_TYPE {
+        return Err(Refusal::of_type("it", &layer.media_type).into());
+    }
+    let bytes = place.blob(layer, MAX_SIGNATURE).await?;
+    Ok(simple::check(layer, &bytes, manifest, key)?)
+}
+
+fn parse(bytes: &[u8]) -> Result<Manifest, Refusal> {
+    let manifest: Manifest =
+        serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("its manifest", &e))?;
+    if !matches!(manifest.media_type.as_str(), "" | MEDIA_TYPE_MANIFEST) {
+        return Err(Refusal::of_type("its manifest", &manifest.media_type));
+    }
+    Ok(manifest)
+}
+
+fn too_many(place: Place<'_>, manifest: &Digest, count: usize, what: &str) -> Error {
+    Error::Signature {
+        message: format!(
+            "{}@{manifest} has {count} {what} that may be signatures, more than the {MAX_CANDIDATES} that are looked at",
+            place.name()
+        ),
+        hint: Some("somebody fills the repository; remove what does not belong there".into()),
+    }
+}
+
+fn unsigned(name: &str, refused: &[(String, Refusal)], attestations: usize) -> Error {
+    if refused.is_empty() {
+        let mut message = format!("{name} is not signed");
+        if attestations > 0 {
+            message.push_str(": it has attestations, and those are no signatures");
+        }
+        return Error::Signature {
+            message,
+            hint: Some("sign it with: cargo edgepack sign REF --key PATH".into()),
+        };
+    }
+    let mut reasons: Vec<String> = refused
+        .iter()
+        .take(MAX_REASONS)
+        .map(|(what, why)| format!("{}: {why}", printable(what)))
+        .collect();
+    if refused.len() > MAX_REASONS {
+        reasons.push(format!("and {} more", refused.len() - MAX_REASONS));
+    }
+    let by_others = refused.iter().all(|(_, why)| {
+        matches!(
+            why,
+            Refusal::OtherKey | Refusal::OtherKeyOrChanged | Refusal::Certificate
+        )
+    });
+    Error::Signature {
+        message: format!("{name} has no signature that holds: {}", reasons.join("; ")),
+        hint: Some(
+            if by_others {
+                "check that the key is that of who published it"
+            } else {
+                "do not use the artifact before you know why"
+            }
+            .into(),
+        ),
+    }
+}

@@ -1,0 +1,212 @@
+//! cosign verifies what we sign, and we what cosign signs.
+
+use std::fs;
+
+use crate::support::artifact::{Artifact, REPOSITORY, TAG};
+use crate::support::peers::{Peers, Server};
+use crate::support::registry::Registry;
+use crate::support::tool::{Run, run};
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// An artifact in a registry, and the commands of a user with a password.
+struct Desk {
+    peers: Peers,
+    artifact: Artifact,
+    host: String,
+    reference: String,
+}
+
+impl Desk {
+    fn new(peers: &Peers, host: String) -> Self {
+        Desk {
+            peers: peers.clone(),
+            artifact: Artifact::new(1000),
+            reference: format!("{host}/{REPOSITORY}:{TAG}"),
+            host,
+        }
+    }
+
+    fn ours(&self, args: &[&str]) -> Run {
+        let mut command = self.artifact.place.command(args);
+        run(command.env("COSIGN_PASSWORD", "pw"))
+    }
+
+    fn cosign(&self, args: &[&str]) -> Run {
+        let mut command = self.peers.command("cosign", &self.artifact.place);
+        run(command.args(args).env("COSIGN_PASSWORD", "pw"))
+    }
+
+    fn verified_by_cosign(&self, key: &str, more: &[&str]) -> Run {
+        let args = ["verify", "--key", key, "--insecure-ignore-tlog"];
+        self.cosign(&[&args, more, &[&self.reference]].concat())
+    }
+
+    fn verified_by_us(&self, key: &str) -> Run {
+        self.ours(&["verify", &self.reference, "--key", key])
+    }
+
+    fn signed_by_cosign(&self, verb: &str, key: &str, more: &[&str]) {
+        let offline = ["--tlog-upload=false", "--use-signing-config=false", "--yes"];
+        let target = format!("{}/{REPOSITORY}@{}", self.host, self.artifact.digest);
+        let args = [&[verb, "--key", key], &offline[..], more, &[&target]].concat();
+        self.cosign(&args).exits(0);
+    }
+}
+
+/// With and without a referrers API.
+fn each(peers: &Peers, test: impl Fn(&Desk)) {
+    let docker = Server::docker(peers);
+    test(&Desk::new(peers, docker.host()));
+    let registry = Registry::start();
+    test(&Desk::new(peers, registry.host()));
+}
+
+const LEGACY: &[&str] = &["--new-bundle-format=false"];
+
+#[test]
+fn cosign_accepts_what_we_sign() {
+    let Some(peers) = Peers::find() else { return };
+    each(&peers, |desk| {
+        desk.ours(&["keygen", "--output-key-prefix", "k"]).exits(0);
+        let mut publish = desk
+            .artifact
+            .publish_command(&desk.host, &["--key", "k.key"]);
+        run(publish.env("COSIGN_PASSWORD", "pw")).exits(0);
+        desk.verified_by_cosign("k.pub", &[])
+            .exits(0)
+            .says("claims were validated");
+        desk.verified_by_cosign("k.pub", LEGACY).exits(0);
+        desk.verified_by_us("k.pub").exits(0);
+        let mut oras = desk.peers.command("oras", &desk.artifact.place);
+        let found = run(oras.args([
+            "discover",
+            "--plain-http",
+            "--format",
+            "json",
+            &desk.reference,
+        ]));
+        assert!(found.exits(0).stdout.contains(BUNDLE));
+
+        // cosign's key, added to the same manifests by us and by cosign itself.
+        desk.cosign(&["generate-key-pair"]).exits(0);
+        assert_ne!(desk.verified_by_cosign("cosign.pub", LEGACY).code, 0);
+        desk.ours(&["sign", &desk.reference, "--key", "cosign.key"])
+            .exits(0);
+        for key in ["k.pub", "cosign.pub"] {
+            desk.verified_by_cosign(key, &[]).exits(0);
+            desk.verified_by_cosign(key, LEGACY).exits(0);
+        }
+        // cosign opens the key that we made, and adds to what we wrote.
+        desk.signed_by_cosign("sign", "k.key", LEGACY);
+        desk.verified_by_cosign("cosign.pub", LEGACY).exits(0);
+        desk.verified_by_us("cosign.pub").exits(0);
+    });
+}
+
+#[test]
+fn we_accept_what_cosign_signs() {
+    let Some(peers) = Peers::find() else { return };
+    each(&peers, |desk| {
+        desk.artifact.publish(&desk.host, &[]).exits(0);
+        for name in ["one", "two"] {
+            let prefix = format!("--output-key-prefix={name}");
+            desk.cosign(&["generate-key-pair", &prefix]).exits(0);
+        }
+        desk.signed_by_cosign("sign", "one.key", LEGACY);
+        desk.verified_by_us("one.pub").exits(0).says("legacy");
+        desk.verified_by_us("two.pub").exits(5);
+        // Ours is appended, and cosign's stays.
+        desk.ours(&[
+            "sign",
+            &desk.reference,
+            "--key",
+            "two.key",
+            "--format",
+            "legacy",
+        ])
+        .exits(0);
+        for key in ["one.pub", "two.pub"] {
+            desk.verified_by_cosign(key, LEGACY).exits(0);
+        }
+        desk.signed_by_cosign("sign", "one.key", &[]);
+        desk.verified_by_us("one.pub").exits(0).says("bundle");
+        // It is there: ours is not made beside it.
+        desk.ours(&["sign", &desk.reference, "--key", "one.key"])
+            .exits(0)
+            .says("bundle (was there)");
+        let pull = [
+            "pull",
+            &desk.reference,
+            "-o",
+            "out.wasm",
+            "--key",
+            "one.pub",
+        ];
+        desk.ours(&pull).exits(0);
+    });
+}
+
+/// `cosign verify` 3.1 takes it; a signature it is not.
+#[test]
+fn an_attestation_of_cosign_is_no_signature() {
+    let Some(peers) = Peers::find() else { return };
+    each(&peers, |desk| {
+        desk.artifact.publish(&desk.host, &[]).exits(0);
+        desk.cosign(&["generate-key-pair"]).exits(0);
+        desk.artifact.place.write("predicate.json", "{}");
+        let more = ["--predicate", "predicate.json", "--type", "custom"];
+        desk.signed_by_cosign("attest", "cosign.key", &more);
+        desk.verified_by_us("cosign.pub")
+            .exits(5)
+            .says("attestation");
+        let pull = [
+            "pull",
+            &desk.reference,
+            "-o",
+            "out.wasm",
+            "--key",
+            "cosign.pub",
+        ];
+        desk.ours(&pull).exits(5);
+        assert!(fs::metadata(desk.artifact.place.join("out.wasm")).is_err());
+    });
+}
+
+/// Kinds of keys that we verify with, and do not sign with.
+#[test]
+fn keys_of_other_kinds() {
+    let Some(peers) = Peers::find() else { return };
+    let registry = Registry::start();
+    let desk = Desk::new(&peers, registry.host());
+    desk.artifact.publish(&desk.host, &[]).exits(0);
+    for (name, args) in [
+        (
+            "rsa",
+            &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"][..],
+        ),
+        (
+            "p256",
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        ),
+    ] {
+        let file = format!("{name}.pem");
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.current_dir(desk.artifact.place.path());
+        openssl.arg("genpkey").args(args).args(["-out", &file]);
+        if openssl.output().is_ok_and(|o| o.status.success()) {
+            let prefix = format!("--output-key-prefix={name}");
+            desk.cosign(&["import-key-pair", "--key", &file, &prefix])
+                .exits(0);
+            let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
+            desk.signed_by_cosign("sign", &key, &[]);
+            desk.verified_by_us(&public).exits(0).says("bundle");
+        }
+    }
+    // PKCS#8 as it is.
+    if desk.artifact.place.join("p256.pem").exists() {
+        desk.ours(&["sign", &desk.reference, "--key", "p256.pem"])
+            .exits(0);
+        desk.verified_by_cosign("p256.pub", LEGACY).exits(0);
+    }
+}
