@@ -34,6 +34,8 @@ pub const SHRINK_LOWER: &str = "EDGEPACK_SHRINK_LOWER";
 pub const SHRINK_ALLOW_PROPOSALS: &str = "EDGEPACK_SHRINK_ALLOW_PROPOSALS";
 /// `EDGEPACK_SHRINK_ASSUME`: as `shrink.assume`, separated by commas.
 pub const SHRINK_ASSUME: &str = "EDGEPACK_SHRINK_ASSUME";
+/// `EDGEPACK_WASM_OPT`: as `--wasm-opt`.
+pub const WASM_OPT: &str = "EDGEPACK_WASM_OPT";
 /// `EDGEPACK_CHECK_ALLOW_IMPORTS`: as `check.allow-imports`, separated by commas.
 pub const CHECK_ALLOW_IMPORTS: &str = "EDGEPACK_CHECK_ALLOW_IMPORTS";
 /// `EDGEPACK_BUDGET_RAW`: as `budget.raw`.

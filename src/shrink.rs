@@ -25,7 +25,9 @@ use crate::wasm::{
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
 mod entry;
+pub mod external;
 mod level;
+pub mod limits;
 mod options;
 pub mod recipe;
 pub mod search;
@@ -35,7 +37,7 @@ pub mod worker;
 use entry::Entry;
 pub use level::{Level, Measure};
 pub use options::{Answer, Assumption, DEFAULT_KEEP_SECTIONS, Lowering, Options, Proposal, Stub};
-pub use search::{Attempt, Candidate, Goal, OptimizeError, Optimizer, Outcome};
+pub use search::{Attempt, Candidate, Goal, OptimizeError, Optimizer, Outcome, Producer};
 
 /// Sections that no host reads: they go without a word.
 const SILENTLY_DROPPED: &[&str] = &[
@@ -388,7 +390,7 @@ impl Run<'_> {
             .collect::<Vec<_>>()
             .join(",");
         parts.extend([&bits[..], bare, assume.as_bytes()]);
-        parts.extend(producers.iter().map(String::as_bytes));
+        parts.extend(producers.iter().map(|p| p.name.as_bytes()));
         let key = Key::new("shrink/2", &parts);
         let kept = self.cache.get(&key);
         let entry = if let Some(entry) = kept.and_then(|bytes| Entry::decode(&bytes)) {

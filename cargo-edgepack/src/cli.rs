@@ -14,9 +14,11 @@ use edgepack::size::ByteCount;
 
 mod registry;
 mod sign;
+mod worker;
 
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
 pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
+pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 validation, 4 budget, 5 signature or
@@ -81,6 +83,25 @@ pub enum Command {
     /// Runs the optimiser on one core module; the tool starts itself with this.
     #[command(name = edgepack::shrink::worker::COMMAND, hide = true)]
     OptimizeWorker(OptimizeWorker),
+    /// Becomes another program that optimises, within limits; the tool starts itself with this.
+    #[command(name = edgepack::shrink::external::COMMAND, hide = true)]
+    OptimizeExternal(OptimizeExternal),
+}
+
+impl Command {
+    /// The `wasm-opt` to try beside the one that is built in, for commands that shrink.
+    pub fn wasm_opt(&self) -> Result<Option<PathBuf>, Error> {
+        let flag = match self {
+            Command::Build(build) => &build.flags.shrinking.wasm_opt,
+            Command::Publish(publish) => &publish.build.shrinking.wasm_opt,
+            Command::Shrink(shrink) => &shrink.shrinking.wasm_opt,
+            _ => return Ok(None),
+        };
+        match flag {
+            Some(path) => Ok(Some(path.clone())),
+            None => Ok(environment::text(environment::WASM_OPT)?.map(PathBuf::from)),
+        }
+    }
 }
 
 /// Flags that every command takes.
@@ -162,6 +183,9 @@ pub struct Shrinking {
     /// 1024 may go elsewhere. fast-math: floating-point results may differ, NaN among them.
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     pub assume: Option<Vec<Assumption>>,
+    /// Try this wasm-opt too, beside the Binaryen that is built in; the smaller result counts.
+    #[arg(long, value_name = "PATH")]
+    pub wasm_opt: Option<PathBuf>,
 }
 
 /// What is allowed.
@@ -408,34 +432,6 @@ pub enum SchemaOf {
     Inspect,
     /// `inspect --json` of an artifact.
     Artifact,
-}
-
-/// `optimize-worker`.
-#[derive(Debug, Args)]
-#[cfg_attr(
-    not(feature = "binaryen"),
-    expect(dead_code, reason = "read where the optimiser is built in")
-)]
-pub struct OptimizeWorker {
-    /// Which passes are run.
-    #[arg(long)]
-    pub recipe: String,
-    /// The proposals that the module uses, as a number.
-    #[arg(long)]
-    pub proposals: u64,
-    /// What is taken for granted.
-    #[arg(long)]
-    pub assume: Vec<Assumption>,
-    /// Address space in bytes.
-    #[arg(long)]
-    pub memory: u64,
-    /// Seconds.
-    #[arg(long)]
-    pub time: u64,
-    /// The module.
-    pub input: PathBuf,
-    /// Where the result goes.
-    pub output: PathBuf,
 }
 
 impl BuildFlags {

@@ -3,6 +3,7 @@
 mod publish;
 mod registry;
 mod sign;
+mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use edgepack::pipeline::{self, Context, Destination, Input};
 use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
 use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
+use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
 use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
@@ -58,11 +60,13 @@ pub fn main() -> u8 {
             };
         }
     };
-    if let Command::OptimizeWorker(job) = cli.command {
-        return optimize(job);
+    match cli.command {
+        Command::OptimizeWorker(job) => return worker::optimize(job),
+        Command::OptimizeExternal(job) => return worker::optimize_external(&job),
+        _ => {}
     }
     let printer = Printer::new(cli.common.quiet, cli.common.verbose > 0, cli.common.color);
-    let outcome = App::new(printer).map(|app| {
+    let outcome = App::new(printer, &cli).map(|app| {
         let outcome = app.run(&cli);
         if let Err(error) = &outcome {
             app.printer.error(error);
@@ -75,39 +79,18 @@ pub fn main() -> u8 {
     })
 }
 
-#[cfg(feature = "binaryen")]
-fn optimize(job: cli::OptimizeWorker) -> u8 {
-    use edgepack::shrink::binaryen::{Job, run};
-    let (code, message) = run(Job {
-        input: job.input,
-        output: job.output,
-        recipe: job.recipe,
-        proposals: edgepack::wasm::proposals::Proposals::from_bits(job.proposals),
-        assume: job.assume,
-        memory: job.memory,
-        time: job.time,
-    });
-    if let Some(message) = message {
-        Printer::worker(&message);
-    }
-    code
-}
-
-#[cfg(not(feature = "binaryen"))]
-fn optimize(_: cli::OptimizeWorker) -> u8 {
-    Printer::worker("this cargo-edgepack was built without its optimiser");
-    edgepack::shrink::worker::EXIT_IO
-}
-
 impl App {
-    fn new(printer: Printer) -> Result<Self, Error> {
+    fn new(printer: Printer, cli: &Cli) -> Result<Self, Error> {
         let cancel = Arc::new(Cancel::default());
         let handler = Arc::clone(&cancel);
         ctrlc::set_handler(move || handler.set())
             .map_err(|e| Error::Internal(format!("failed to listen for signals: {e}")))?;
         let executable =
             std::env::current_exe().map_err(Error::io("find", "the tool's own executable"))?;
-        let worker = Worker::new(executable, Limits::default(), Arc::clone(&cancel));
+        let wasm_opt = cli.command.wasm_opt()?;
+        let external = wasm_opt.map(|path| WasmOpt::find(&path)).transpose()?;
+        let worker =
+            Worker::new(executable, Limits::default(), Arc::clone(&cancel)).with_external(external);
         Ok(App {
             printer: Arc::new(printer),
             cancel,
@@ -147,7 +130,7 @@ impl App {
                 }
                 Ok(exit_code::OK)
             }
-            Command::OptimizeWorker(_) => Ok(exit_code::USAGE),
+            Command::OptimizeWorker(_) | Command::OptimizeExternal(_) => Ok(exit_code::USAGE),
         }
     }
 

@@ -12,6 +12,7 @@ use wasm_opt::base::{
 };
 use wasmparser::WasmFeatures;
 
+use super::limits;
 use super::options::Assumption;
 use super::recipe::{Passes, Recipe};
 use super::worker::{EXIT_IO, EXIT_UNREADABLE};
@@ -44,7 +45,7 @@ pub struct Job {
 /// not 0. The process should end right after: it has limits now.
 #[must_use]
 pub fn run(job: Job) -> (u8, Option<String>) {
-    limit(&job);
+    limits::limit(job.memory, job.time);
     let job = std::sync::Arc::new(job);
     let mut failure = String::new();
     for stack in STACKS {
@@ -111,6 +112,8 @@ fn run_passes(module: &mut Module, recipe: &Recipe, assume: &[Assumption]) {
     match recipe.passes {
         Passes::Default => runner.add_default_optimization_passes(),
         Passes::Groups(groups) => groups.iter().copied().flatten().for_each(|p| runner.add(p)),
+        // None of these has a name that [`Recipe::named`] knows.
+        Passes::Flags(_) => {}
     }
     runner.run();
 }
@@ -180,35 +183,6 @@ fn one_line(text: &str) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
-
-#[cfg(unix)]
-fn limit(job: &Job) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let lower = |resource, to: u64| {
-        let hard = getrlimit(resource).maximum;
-        let to = hard.map_or(to, |hard| hard.min(to));
-        // Best effort: where the system refuses, the parent's clock still holds.
-        let _ = setrlimit(
-            resource,
-            Rlimit {
-                current: Some(to),
-                maximum: hard,
-            },
-        );
-    };
-    if cfg!(target_os = "linux") {
-        lower(Resource::As, job.memory);
-    }
-    let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    lower(Resource::Cpu, job.time.saturating_mul(processors).max(1));
-    lower(Resource::Core, 0);
-    // Should the process that wants the result be killed, nobody does any more.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-}
-
-#[cfg(not(unix))]
-fn limit(_: &Job) {}
 
 #[cfg(test)]
 mod tests {

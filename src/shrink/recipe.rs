@@ -1,9 +1,10 @@
 //! Recipes: which of Binaryen's passes are run, in which order and how hard they
 //! try, under names that reports show.
 //!
-//! They are data, so that they can be told apart in the report, tried beside each
-//! other by [`super::search`], and handed to a linked-in Binaryen as well as to an
-//! external `wasm-opt`. What they make of modules is measured in
+//! They are data, so that they can be told apart in the report and tried beside
+//! each other by [`super::search`]. Lists of passes are for the Binaryen that is
+//! linked in, whose passes are known; an external `wasm-opt` gets the flags that
+//! every version has. What they make of modules is measured in
 //! `docs/performance.md`.
 //!
 //! Spec of the passes: <https://github.com/WebAssembly/binaryen/wiki/Optimizer-Cookbook>.
@@ -34,17 +35,28 @@ pub enum Passes {
     Default,
     /// These groups, one after the other.
     Groups(&'static [&'static [&'static str]]),
+    /// What these flags of an external `wasm-opt` stand for.
+    Flags(&'static [&'static str]),
+}
+
+/// Who runs recipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The Binaryen that is linked in.
+    Own,
+    /// A `wasm-opt` that the user named.
+    External,
 }
 
 impl Recipe {
-    /// The recipe of that name.
+    /// The recipe of that name; those of an external `wasm-opt` have no need of it.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Recipe> {
         ALL.iter().copied().find(|recipe| recipe.name == name)
     }
 }
 
-/// Every recipe.
+/// Every recipe of the Binaryen that is linked in.
 pub const ALL: &[&Recipe] = &[
     &QUICK,
     &OZ,
@@ -134,6 +146,30 @@ pub const LOWER_SIGN_EXT: Recipe = Recipe {
     passes: Passes::Groups(&[&["signext-lowering"]]),
 };
 
+/// What an external `wasm-opt` does for inner loops.
+const EXTERNAL_QUICK: Recipe = Recipe {
+    name: "external-o1",
+    optimize: 1,
+    shrink: 0,
+    passes: Passes::Flags(&["-O1"]),
+};
+
+/// Its passes for size.
+const EXTERNAL_OZ: Recipe = Recipe {
+    name: "external-oz",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Flags(&["-Oz"]),
+};
+
+/// The same, until they gain nothing.
+const EXTERNAL_CONVERGED: Recipe = Recipe {
+    name: "external-oz-converge",
+    optimize: 2,
+    shrink: 2,
+    passes: Passes::Flags(&["-Oz", "--converge"]),
+};
+
 /// What comes before the functions.
 const BEFORE: &[&str] = &[
     "duplicate-function-elimination",
@@ -214,10 +250,33 @@ const GC: WasmFeatures = WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCE
 /// one that gains nothing is the last.
 #[must_use]
 pub fn rounds(
+    program: Program,
     level: Level,
     measure: Measure,
     proposals: Proposals,
 ) -> Vec<&'static [&'static Recipe]> {
+    match program {
+        Program::Own => own(level, measure, proposals),
+        Program::External => external(level),
+    }
+}
+
+fn external(level: Level) -> Vec<&'static [&'static Recipe]> {
+    match level {
+        Level::Off => Vec::new(),
+        Level::Fast => vec![&[&EXTERNAL_QUICK]],
+        // Once on the module, and once on what came out smallest.
+        Level::Default => vec![&[&EXTERNAL_OZ]; 2],
+        Level::Max => vec![
+            &[&EXTERNAL_OZ, &EXTERNAL_CONVERGED],
+            &[&EXTERNAL_CONVERGED],
+            &[&EXTERNAL_CONVERGED],
+            &[&EXTERNAL_CONVERGED],
+        ],
+    }
+}
+
+fn own(level: Level, measure: Measure, proposals: Proposals) -> Vec<&'static [&'static Recipe]> {
     // With garbage collection in play, Binaryen's own list has passes for it that
     // would have to be repeated here.
     if proposals.uses(GC) && level != Level::Fast {
@@ -256,7 +315,7 @@ mod tests {
         for (_, level) in Level::ALL {
             for (_, measure) in Measure::ALL {
                 for proposals in [Proposals::none(), Proposals::all()] {
-                    for recipe in rounds(level, measure, proposals).concat() {
+                    for recipe in rounds(Program::Own, level, measure, proposals).concat() {
                         assert_eq!(Recipe::named(recipe.name), Some(recipe));
                     }
                 }
@@ -269,9 +328,11 @@ mod tests {
     fn max_begins_with_all_that_default_tries() {
         for (_, measure) in Measure::ALL {
             for proposals in [Proposals::none(), Proposals::all()] {
-                let first = |level| rounds(level, measure, proposals)[0];
-                for recipe in first(Level::Default) {
-                    assert!(first(Level::Max).contains(recipe), "{}", recipe.name);
+                for program in [Program::Own, Program::External] {
+                    let first = |level| rounds(program, level, measure, proposals)[0];
+                    for recipe in first(Level::Default) {
+                        assert!(first(Level::Max).contains(recipe), "{}", recipe.name);
+                    }
                 }
             }
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::level::{Level, Measure};
 use super::options::Assumption;
-use super::recipe::{self, Recipe};
+use super::recipe::{self, Program, Recipe};
 use crate::error::Error;
 use crate::wasm::proposals::{self, Proposals};
 use crate::wasm::{DATA_COUNT_SECTION, Edit, rewrite, sections};
@@ -54,11 +54,19 @@ pub struct Attempt<'a> {
     pub threads: usize,
 }
 
+/// A program that an [`Optimizer`] can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Its name and version: results of different ones do not share a cache entry.
+    pub name: String,
+    /// Whose recipes it runs.
+    pub program: Program,
+}
+
 /// Something that makes a core module smaller.
 pub trait Optimizer: Sync {
-    /// The programs that it can run, each by name and version: results of different
-    /// ones do not share a cache entry. There is at least one.
-    fn producers(&self) -> Vec<String>;
+    /// The programs that it can run; the first is [`Program::Own`].
+    fn producers(&self) -> Vec<Producer>;
 
     /// Makes one attempt at a core module that validates with the attempt's proposals.
     ///
@@ -163,21 +171,23 @@ pub fn search(module: &[u8], goal: &Goal<'_>, optimizer: &dyn Optimizer) -> Resu
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut best: Option<(usize, Vec<u8>)> = None;
     let mut smallest = goal.measure.of(module);
-    for (round, recipes) in recipe::rounds(goal.level, goal.measure, goal.proposals)
-        .into_iter()
-        .enumerate()
-    {
+    let rounds: Vec<_> = producers
+        .iter()
+        .map(|p| recipe::rounds(p.program, goal.level, goal.measure, goal.proposals))
+        .collect();
+    for round in 0..rounds.iter().map(Vec::len).max().unwrap_or_default() {
         let start = best.as_ref().map_or(module, |(_, bytes)| bytes);
+        let recipes = rounds.iter().enumerate().flat_map(|(producer, rounds)| {
+            let recipes = rounds.get(round).copied().unwrap_or_default();
+            recipes.iter().map(move |recipe| (producer, *recipe))
+        });
         let attempts: Vec<Attempt<'_>> = recipes
-            .iter()
-            .flat_map(|recipe| {
-                (0..producers.len()).map(|producer| Attempt {
-                    producer,
-                    recipe,
-                    proposals: goal.proposals,
-                    assume: goal.assume,
-                    threads: 0,
-                })
+            .map(|(producer, recipe)| Attempt {
+                producer,
+                recipe,
+                proposals: goal.proposals,
+                assume: goal.assume,
+                threads: 0,
             })
             .collect();
         let mut gained = false;
@@ -186,7 +196,7 @@ pub fn search(module: &[u8], goal: &Goal<'_>, optimizer: &dyn Optimizer) -> Resu
             let index = candidates.len();
             let mut candidate = Candidate {
                 round: round + 1,
-                producer: producers[attempt.producer].clone(),
+                producer: producers[attempt.producer].name.clone(),
                 recipe: attempt.recipe.name.to_owned(),
                 size: None,
                 seconds: tried.seconds,

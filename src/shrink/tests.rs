@@ -23,8 +23,11 @@ impl Answers {
 }
 
 impl Optimizer for Answers {
-    fn producers(&self) -> Vec<String> {
-        vec!["answers".into()]
+    fn producers(&self) -> Vec<Producer> {
+        vec![Producer {
+            name: "answers".into(),
+            program: recipe::Program::Own,
+        }]
     }
 
     fn optimize(&self, module: &[u8], _: &Attempt<'_>) -> Result<Vec<u8>, OptimizeError> {

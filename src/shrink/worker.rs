@@ -14,7 +14,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Attempt, OptimizeError, Optimizer};
+use super::external::{self, WasmOpt};
+use super::recipe::Program;
+use super::{Attempt, OptimizeError, Optimizer, Producer};
 use crate::cancel::Cancel;
 use crate::error::Error;
 
@@ -52,6 +54,7 @@ pub struct Worker {
     executable: PathBuf,
     limits: Limits,
     cancel: Arc<Cancel>,
+    external: Option<WasmOpt>,
 }
 
 impl Worker {
@@ -62,16 +65,23 @@ impl Worker {
             executable,
             limits,
             cancel,
+            external: None,
         }
     }
 
-    fn start(&self, folder: &Path, attempt: &Attempt<'_>) -> Result<std::process::Child, Error> {
-        let stderr =
-            std::fs::File::create(folder.join("stderr")).map_err(Error::io("create", folder))?;
+    /// The same, with a program of the user's to try beside its own.
+    #[must_use]
+    pub fn with_external(self, external: Option<WasmOpt>) -> Self {
+        Worker { external, ..self }
+    }
+
+    /// The program of the user's, where the attempt is for that.
+    fn external(&self, attempt: &Attempt<'_>) -> Option<&WasmOpt> {
+        self.external.as_ref().filter(|_| attempt.producer > 0)
+    }
+
+    fn own_command(&self, attempt: &Attempt<'_>) -> Command {
         let mut command = Command::new(&self.executable);
-        if attempt.threads > 0 {
-            command.env("BINARYEN_CORES", attempt.threads.to_string());
-        }
         command
             .arg(COMMAND)
             .args(["--recipe", attempt.recipe.name])
@@ -83,8 +93,25 @@ impl Worker {
                     .map(|a| format!("--assume={}", a.name())),
             )
             .args(["--memory", &self.limits.memory.to_string()])
-            .args(["--time", &self.limits.time.as_secs().to_string()])
-            .arg(folder.join("in.wasm"))
+            .args(["--time", &self.limits.time.as_secs().to_string()]);
+        command
+    }
+
+    fn start(&self, folder: &Path, attempt: &Attempt<'_>) -> Result<std::process::Child, Error> {
+        let stderr =
+            std::fs::File::create(folder.join("stderr")).map_err(Error::io("create", folder))?;
+        let mut command = match self.external(attempt) {
+            None => self.own_command(attempt),
+            Some(external) => external.command(&self.executable, &self.limits, attempt),
+        };
+        if attempt.threads > 0 {
+            command.env("BINARYEN_CORES", attempt.threads.to_string());
+        }
+        command.arg(folder.join("in.wasm"));
+        if self.external(attempt).is_some() {
+            command.arg("-o");
+        }
+        command
             .arg(folder.join("out.wasm"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -109,8 +136,7 @@ impl Worker {
             }
             let over = started.elapsed() > self.limits.time;
             if over || self.cancel.is_set() {
-                let _ = child.kill();
-                let _ = child.wait();
+                external::end(child);
                 self.cancel.check()?;
                 return Ok(None);
             }
@@ -121,8 +147,13 @@ impl Worker {
 }
 
 impl Optimizer for Worker {
-    fn producers(&self) -> Vec<String> {
-        vec![RECIPE.to_owned()]
+    fn producers(&self) -> Vec<Producer> {
+        let own = Producer {
+            name: RECIPE.to_owned(),
+            program: Program::Own,
+        };
+        let external = self.external.as_ref().map(WasmOpt::producer);
+        [own].into_iter().chain(external).collect()
     }
 
     fn optimize(&self, module: &[u8], attempt: &Attempt<'_>) -> Result<Vec<u8>, OptimizeError> {
@@ -145,40 +176,48 @@ impl Optimizer for Worker {
             )));
         };
         let said = last_line(&folder.path().join("stderr"));
-        match status.code() {
-            Some(0) => {}
-            Some(code) if code == i32::from(EXIT_UNREADABLE) => {
-                return Err(OptimizeError::Unreadable(said));
-            }
-            Some(code) if code == i32::from(EXIT_IO) => {
-                return Err(fatal(Error::Tool {
-                    program: "the optimiser".into(),
-                    message: said,
-                    hint: Some(
-                        "check the room left in the folder for temporary files (TMPDIR)".into(),
-                    ),
-                }));
-            }
-            _ => {
-                let how = describe(status);
-                let message = if said.is_empty() {
-                    how
-                } else {
-                    format!("{how}: {said}")
-                };
-                return Err(if was_killed(status) {
-                    OptimizeError::Limit(message)
-                } else {
-                    OptimizeError::Failed(message)
-                });
-            }
-        }
         let output = folder.path().join("out.wasm");
-        let bytes = std::fs::read(&output)
+        if self.external(attempt).is_some() {
+            ended(status, &said)?;
+            let bytes = std::fs::read(&output)
+                .map_err(|error| OptimizeError::Failed(format!("no result: {error}")))?;
+            return Ok(external::without_custom_sections(bytes));
+        }
+        match status.code() {
+            Some(code) if code == i32::from(EXIT_UNREADABLE) => {
+                Err(OptimizeError::Unreadable(said))
+            }
+            Some(code) if code == i32::from(EXIT_IO) => Err(fatal(Error::Tool {
+                program: "the optimiser".into(),
+                message: said,
+                hint: Some("check the room left in the folder for temporary files (TMPDIR)".into()),
+            })),
+            _ => ended(status, &said),
+        }?;
+        std::fs::read(&output)
             .map_err(Error::io("read", &output))
-            .map_err(fatal)?;
-        Ok(bytes)
+            .map_err(fatal)
     }
+}
+
+/// An error for every end but a good one.
+fn ended(status: std::process::ExitStatus, said: &str) -> Result<(), OptimizeError> {
+    if status.success() {
+        return Ok(());
+    }
+    let how = describe(status);
+    let message = if said.is_empty() {
+        how
+    } else {
+        format!("{how}: {said}")
+    };
+    Err(if was_killed(status) {
+        OptimizeError::Limit(message)
+    } else if status.code().is_some() && external::cannot_read(said) {
+        OptimizeError::Unreadable(said.to_owned())
+    } else {
+        OptimizeError::Failed(message)
+    })
 }
 
 /// Whether somebody ended it, for want of memory or of time: no crash of its own.
@@ -196,7 +235,7 @@ fn was_killed(_: std::process::ExitStatus) -> bool {
     false
 }
 
-fn describe(status: std::process::ExitStatus) -> String {
+pub(super) fn describe(status: std::process::ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return format!("ended by signal {signal}");

@@ -14,6 +14,7 @@ mod cache;
 mod candidates;
 mod cases;
 mod corpus;
+mod external;
 mod fixtures;
 mod generated;
 mod hostile_registry;

@@ -122,6 +122,7 @@ impl Place {
             "CARGO_ENCODED_RUSTFLAGS",
             "SOURCE_DATE_EPOCH",
             "CARGO_TERM_COLOR",
+            "EDGEPACK_WASM_OPT",
         ] {
             command.env_remove(name);
         }
