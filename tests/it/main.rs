@@ -28,4 +28,5 @@ mod publish_faults;
 mod registry_itself;
 mod registry_peers;
 mod report;
+mod spec;
 mod variants;
