@@ -24,6 +24,7 @@ use crate::wasm::{
 
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
+mod distrust;
 mod entry;
 pub mod external;
 mod level;

@@ -25,7 +25,7 @@ pub const COMMAND: &str = "optimize-external";
 pub const EXIT_NOT_STARTED: u8 = 127;
 
 /// Changes whenever other flags are given to the same version.
-const FLAGS: &str = "flags-1";
+const FLAGS: &str = "flags-2";
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HINT: &str = "--wasm-opt and EDGEPACK_WASM_OPT name the wasm-opt of a Binaryen: \
@@ -91,6 +91,13 @@ impl WasmOpt {
             program: program.as_os_str().to_owned(),
             version,
         })
+    }
+
+    /// The number that the version begins with.
+    pub(super) fn number(&self) -> u32 {
+        let digits = self.version.split(|c: char| !c.is_ascii_digit());
+        let first = digits.map(str::parse).next();
+        first.and_then(Result::ok).unwrap_or_default()
     }
 
     pub(super) fn producer(&self) -> Producer {

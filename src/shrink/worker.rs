@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::distrust;
 use super::external::{self, WasmOpt};
 use super::recipe::Program;
 use super::{Attempt, OptimizeError, Optimizer, Producer};
@@ -28,7 +29,7 @@ pub const EXIT_UNREADABLE: u8 = 10;
 pub const EXIT_IO: u8 = 11;
 
 /// Changes whenever what the worker makes of a module may change.
-const RECIPE: &str = "binaryen-116/recipe-3";
+const RECIPE: &str = "binaryen-116/recipe-4";
 
 /// What one run of the worker may take.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +160,15 @@ impl Optimizer for Worker {
     fn optimize(&self, module: &[u8], attempt: &Attempt<'_>) -> Result<Vec<u8>, OptimizeError> {
         let fatal = OptimizeError::Fatal;
         self.cancel.check().map_err(fatal)?;
+        // Lowering changes single instructions, and none of those.
+        let version = self
+            .external(attempt)
+            .map_or(distrust::OWN, WasmOpt::number);
+        if attempt.recipe.optimize > 0
+            && let Ok(Some(why)) = distrust::misread(version, module, attempt.proposals)
+        {
+            return Err(OptimizeError::Unreadable(why.into()));
+        }
         let folder = tempfile::Builder::new()
             .prefix("edgepack-")
             .tempdir()

@@ -243,7 +243,7 @@ mod scripts {
             // Once on the module, and once on what our own made of it.
             assert_eq!(theirs.len(), 2, "{does}");
             for tried in theirs {
-                assert_eq!(tried.producer, "wasm-opt-900/flags-1");
+                assert_eq!(tried.producer, "wasm-opt-900/flags-2");
                 assert_eq!(tried.outcome, outcome, "{does}");
                 let message = tried.message.as_deref().unwrap_or_default();
                 assert!(message.contains(said), "{does}: {message}");
@@ -313,6 +313,6 @@ mod scripts {
                 .env("EDGEPACK_WASM_OPT", program);
             theirs(&module(&run(&mut command).exits(0)))[0]["producer"].clone()
         };
-        assert_eq!(found(&other), "wasm-opt-901/flags-1");
+        assert_eq!(found(&other), "wasm-opt-901/flags-2");
     }
 }

@@ -30,4 +30,5 @@ mod registry_peers;
 mod report;
 mod sign;
 mod sign_peers;
+mod spec;
 mod variants;

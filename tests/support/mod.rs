@@ -14,5 +14,6 @@ pub mod peak;
 pub mod peers;
 #[allow(dead_code)]
 pub mod registry;
+pub mod script;
 #[allow(dead_code)]
 pub mod tool;
