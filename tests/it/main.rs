@@ -29,5 +29,6 @@ mod registry_itself;
 mod registry_peers;
 mod report;
 mod sign;
+mod sign_attacks;
 mod sign_peers;
 mod variants;

@@ -15,4 +15,6 @@ pub mod peers;
 #[allow(dead_code)]
 pub mod registry;
 #[allow(dead_code)]
+pub mod signed;
+#[allow(dead_code)]
 pub mod tool;
