@@ -29,6 +29,7 @@ mod registry_itself;
 mod registry_peers;
 mod report;
 mod sign;
+mod sign_attacks;
 mod sign_peers;
 mod spec;
 mod variants;

@@ -16,4 +16,6 @@ pub mod peers;
 pub mod registry;
 pub mod script;
 #[allow(dead_code)]
+pub mod signed;
+#[allow(dead_code)]
 pub mod tool;

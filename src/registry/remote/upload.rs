@@ -26,6 +26,7 @@ use crate::registry::reference::Repository;
 use crate::registry::session::{Request, Target, location};
 
 mod check;
+mod small;
 mod source;
 
 /// A blob up to this size goes up in one piece.
@@ -400,30 +401,6 @@ impl Remote {
             return Err(Trouble::Unauthorized(Box::new(reply)));
         }
         Ok(reply)
-    }
-
-    /// Sends a small blob that is in memory, unless the repository has it.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`].
-    pub async fn push_bytes(&self, blob: &Descriptor, bytes: &Bytes) -> Result<(), Failure> {
-        if self.has_blob(blob).await? {
-            return Ok(());
-        }
-        let mut location = self.begin().await?.location;
-        location
-            .query_pairs_mut()
-            .append_pair("digest", blob.digest.as_str());
-        let mut request = Request::new(Method::PUT, "")
-            .with(CONTENT_TYPE, "application/octet-stream")
-            .with(CONTENT_LENGTH, &blob.size.to_string());
-        request.target = Target::Given(location);
-        request.body = bytes.clone();
-        self.session
-            .send(&request, |s| s == StatusCode::CREATED)
-            .await?;
-        Ok(())
     }
 
     async fn begin(&self) -> Result<Place, Failure> {
