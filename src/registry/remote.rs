@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
@@ -195,15 +195,7 @@ impl Remote {
         let mut tags = Vec::new();
         for _ in 0..MAX_PAGES {
             let reply = self.session.send(&request, |s| s.is_success()).await?;
-            let next = next_page(&reply);
-            let what = describe(&Method::GET, reply.url());
-            let bytes = read_body(
-                &what,
-                reply,
-                MAX_REPLY,
-                self.session.client().options.timeout,
-            )
-            .await?;
+            let (what, bytes, next) = self.page(reply).await?;
             let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
                 Failure::protocol(what, format!("the list of tags makes no sense: {e}"))
             })?;
@@ -214,6 +206,15 @@ impl Remote {
             }
         }
         Ok(tags)
+    }
+
+    /// A page of a list: where it is from, what it says, and where the next one is.
+    async fn page(&self, reply: Response) -> Result<(String, Bytes, Option<Url>), Failure> {
+        let next = next_page(&reply);
+        let what = describe(&Method::GET, reply.url());
+        let timeout = self.session.client().options.timeout;
+        let bytes = read_body(&what, reply, MAX_REPLY, timeout).await?;
+        Ok((what, bytes, next))
     }
 
     /// Stores a manifest under a tag or its digest. Says whether the registry took
@@ -287,15 +288,7 @@ impl Remote {
             if reply.status() != StatusCode::OK {
                 return Ok(self.referrers_index(digest).await?.manifests);
             }
-            let next = next_page(&reply);
-            let what = describe(&Method::GET, reply.url());
-            let bytes = read_body(
-                &what,
-                reply,
-                MAX_REPLY,
-                self.session.client().options.timeout,
-            )
-            .await?;
+            let (what, bytes, next) = self.page(reply).await?;
             found.extend(parse_index(&what, &bytes)?.manifests);
             match next {
                 Some(url) => request.target = Target::Given(url),
@@ -372,7 +365,7 @@ pub async fn ping(client: &Arc<Client>, host: &str, credential: Credential) -> R
 }
 
 /// The address in `Link: <…>; rel="next"`.
-fn next_page(reply: &Response) -> Option<reqwest::Url> {
+fn next_page(reply: &Response) -> Option<Url> {
     let text = reply.headers().get(LINK)?.to_str().ok()?;
     let (address, _) = text.strip_prefix('<')?.split_once('>')?;
     reply.url().join(address).ok()

@@ -97,8 +97,6 @@ impl Default for Options {
 /// A request as it came, and what was answered.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Counted from 0 since the start, or since `clear_requests`.
-    pub n: usize,
     pub method: String,
     pub path: String,
     pub query: String,
@@ -340,11 +338,6 @@ impl Registry {
     /// What a restart does to a registry that keeps uploads in memory.
     pub fn restart_lost_uploads(&self) {
         self.shared.store().uploads.clear();
-    }
-
-    /// Tokens that were given out so far are good for nothing from now on.
-    pub fn revoke_tokens(&self) {
-        *self.shared.tokens.lock().unwrap() = Tokens::default();
     }
 }
 

@@ -7,7 +7,6 @@
 //!
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,16 +14,16 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+pub use self::bookmark::Bookmark;
 use self::check::Check;
 use self::source::{Meter, body};
 use super::Remote;
-use crate::cache::{Cache, Key};
 use crate::oci::Descriptor;
 use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::http::read_failure;
-use crate::registry::reference::Repository;
 use crate::registry::session::{Request, Target, location};
 
+mod bookmark;
 mod check;
 mod small;
 mod source;
@@ -49,52 +48,6 @@ pub enum Uploaded {
     Sent,
     /// The registry took them from another of its repositories.
     Mounted,
-}
-
-/// Where an upload stands, kept in the cache: a later run goes on from there. Of
-/// several processes that upload the same blob to the same place, one has it.
-pub struct Bookmark<'a> {
-    cache: &'a Cache,
-    key: Key,
-    // Closed, and so given up, with the bookmark.
-    claim: Option<File>,
-}
-
-impl<'a> Bookmark<'a> {
-    /// The bookmark for a blob in a repository.
-    #[must_use]
-    pub fn new(cache: &'a Cache, repository: &Repository, blob: &Descriptor) -> Self {
-        let repository = repository.to_string();
-        let key = Key::new(
-            "upload/1",
-            &[repository.as_bytes(), blob.digest.as_str().as_bytes()],
-        );
-        // What goes up in one request is not gone on with.
-        let large = blob.size > MAX_WHOLE;
-        Bookmark {
-            claim: large.then(|| cache.claim(&key)).flatten(),
-            cache,
-            key,
-        }
-    }
-
-    fn load(&self) -> Option<Url> {
-        self.claim.as_ref()?;
-        let text = String::from_utf8(self.cache.get(&self.key)?).ok()?;
-        Url::parse(&text).ok()
-    }
-
-    fn save(&self, location: &Url) {
-        if self.claim.is_some() {
-            self.cache.put(&self.key, location.as_str().as_bytes());
-        }
-    }
-
-    fn clear(&self) {
-        if self.load().is_some() {
-            self.cache.put(&self.key, b"");
-        }
-    }
 }
 
 /// A blob on its way up.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -62,7 +61,6 @@ pub enum Lifetime {
     Forever,
     /// So many requests; the token does not say so.
     Requests(u32),
-    Time(Duration),
 }
 
 #[derive(Default)]
@@ -73,7 +71,6 @@ pub struct Tokens {
 struct Grant {
     scopes: Vec<Scope>,
     left: Option<u32>,
-    until: Option<Instant>,
 }
 
 struct Scope {
@@ -171,7 +168,7 @@ pub fn may(shared: &Shared, headers: &HeaderMap, wish: Wish<'_>) -> bool {
 fn spend(shared: &Shared, token: &str, wish: Wish<'_>) -> Result<(), &'static str> {
     let mut tokens = shared.tokens.lock().unwrap();
     let grant = tokens.given.get_mut(token).ok_or("invalid_token")?;
-    if grant.left == Some(0) || grant.until.is_some_and(|u| u < Instant::now()) {
+    if grant.left == Some(0) {
         return Err("invalid_token");
     }
     if !wish.granted_by(grant) {
@@ -236,25 +233,15 @@ pub fn token(
         .collect();
     let token = format!("token-{}", shared.unique());
     let mut left = None;
-    let mut until = None;
-    let mut seconds = 300;
     match *lifetime {
         Lifetime::Forever => {}
         Lifetime::Requests(n) => left = Some(n),
-        Lifetime::Time(time) => {
-            until = Some(Instant::now() + time);
-            seconds = time.as_secs();
-        }
     }
-    let grant = Grant {
-        scopes,
-        left,
-        until,
-    };
+    let grant = Grant { scopes, left };
     let mut tokens = shared.tokens.lock().unwrap();
     tokens.given.insert(token.clone(), grant);
     let name = if form { "access_token" } else { "token" };
-    let mut body = json!({name: token, "expires_in": seconds});
+    let mut body = json!({name: token, "expires_in": 300});
     if known && let (Some("true"), Some(identity)) = (field("offline_token"), identity_token) {
         body["refresh_token"] = json!(identity);
     }

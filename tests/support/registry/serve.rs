@@ -161,7 +161,6 @@ fn begin(shared: &Shared, parts: &http::request::Parts) -> (u64, RequestInfo) {
     log.most = log.most.max(log.running);
     let id = log.next;
     log.seen.push(Seen {
-        n: info.n,
         method: info.method.clone(),
         path: info.path.clone(),
         query: info.query.clone(),

@@ -1,0 +1,56 @@
+//! (IO) Where an upload stands, so that it outlives the process.
+
+use std::fs::File;
+
+use reqwest::Url;
+
+use super::MAX_WHOLE;
+use crate::cache::{Cache, Key};
+use crate::oci::Descriptor;
+use crate::registry::reference::Repository;
+
+/// Where an upload stands, kept in the cache: a later run goes on from there. Of
+/// several processes that upload the same blob to the same place, one has it.
+pub struct Bookmark<'a> {
+    cache: &'a Cache,
+    key: Key,
+    // Closed, and so given up, with the bookmark.
+    claim: Option<File>,
+}
+
+impl<'a> Bookmark<'a> {
+    /// The bookmark for a blob in a repository.
+    #[must_use]
+    pub fn new(cache: &'a Cache, repository: &Repository, blob: &Descriptor) -> Self {
+        let repository = repository.to_string();
+        let key = Key::new(
+            "upload/1",
+            &[repository.as_bytes(), blob.digest.as_str().as_bytes()],
+        );
+        // What goes up in one request is not gone on with.
+        let large = blob.size > MAX_WHOLE;
+        Bookmark {
+            claim: large.then(|| cache.claim(&key)).flatten(),
+            cache,
+            key,
+        }
+    }
+
+    pub(super) fn load(&self) -> Option<Url> {
+        self.claim.as_ref()?;
+        let text = String::from_utf8(self.cache.get(&self.key)?).ok()?;
+        Url::parse(&text).ok()
+    }
+
+    pub(super) fn save(&self, location: &Url) {
+        if self.claim.is_some() {
+            self.cache.put(&self.key, location.as_str().as_bytes());
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        if self.load().is_some() {
+            self.cache.put(&self.key, b"");
+        }
+    }
+}
