@@ -6,7 +6,7 @@
 //! not applied here but in [`crate::plan`], where flags come first.
 //! `docs/config.md` describes every key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -129,6 +129,11 @@ pub struct SignConfig {
     pub mode: Option<SignMode>,
     /// A path, from the folder of the manifest that names it, or `env:NAME`.
     pub key: Option<String>,
+    /// The Sigstore to sign with without a key: a file of cosign's form, from the folder
+    /// of the manifest that names it.
+    pub signing_config: Option<PathBuf>,
+    /// The Sigstore that such signatures are checked with, in the same way.
+    pub trusted_root: Option<PathBuf>,
 }
 
 /// `sign.mode`.
@@ -139,9 +144,9 @@ pub enum SignMode {
     None,
     /// With the key.
     Key,
-    /// With the identity that the CI gives.
+    /// With the identity that the CI gives, and no key.
     Keyless,
-    /// Whichever is there.
+    /// Keyless in a CI that gives an identity, else with the key where one is set.
     Auto,
 }
 
@@ -155,7 +160,7 @@ impl std::str::FromStr for SignMode {
             "keyless" => Ok(SignMode::Keyless),
             "auto" => Ok(SignMode::Auto),
             _ => Err(format!(
-                "`{text}` is no way to sign: none, key and auto are"
+                "`{text}` is no way to sign: none, key, keyless and auto are"
             )),
         }
     }
@@ -193,6 +198,16 @@ impl Config {
             && let Some(folder) = manifest.parent()
         {
             *key = folder.join(&*key).display().to_string();
+        }
+        let SignConfig {
+            signing_config,
+            trusted_root,
+            ..
+        } = &mut config.sign;
+        if let Some(folder) = manifest.parent() {
+            for file in [signing_config, trusted_root].into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
         }
         Ok(config)
     }
@@ -240,6 +255,8 @@ impl Config {
             sign: SignConfig {
                 mode: self.sign.mode.or(base.sign.mode),
                 key: self.sign.key.or(base.sign.key),
+                signing_config: self.sign.signing_config.or(base.sign.signing_config),
+                trusted_root: self.sign.trusted_root.or(base.sign.trusted_root),
             },
         }
     }
@@ -307,7 +324,7 @@ mod tests {
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
             "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true},
-            "sign": {"mode": "auto", "key": "env:KEY"},
+            "sign": {"mode": "auto", "key": "env:KEY", "signing-config": "s.json", "trusted-root": "t.json"},
         }))
         .unwrap();
         assert_eq!(config.budget.raw, Some(ByteCount(1 << 20)));

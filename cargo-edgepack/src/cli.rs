@@ -17,7 +17,7 @@ mod sign;
 mod worker;
 
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
-pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, TrustFlags, Verify};
+pub use sign::{FormatArg, Keygen, KeylessFlags, Sign, SignMode, Signing, TrustFlags, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\
@@ -68,7 +68,7 @@ pub enum Command {
     ///
     /// The digest that REF stands for is signed. cosign verifies what is written.
     Sign(Sign),
-    /// Check that an artifact is signed with a key.
+    /// Check who signed an artifact.
     Verify(Verify),
     /// Make a key pair: NAME.key, encrypted with a password, and NAME.pub.
     Keygen(Keygen),

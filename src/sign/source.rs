@@ -52,8 +52,9 @@ impl KeySource {
         }
     }
 
-    /// For errors.
-    fn name(&self) -> String {
+    /// For people.
+    #[must_use]
+    pub fn name(&self) -> String {
         match self {
             KeySource::File(path) => format!("the key `{}`", path.display()),
             KeySource::Variable(name) => format!("the key in {name}"),

@@ -12,7 +12,7 @@ use regex_syntax::hir::Look;
 use serde::Serialize;
 
 use super::key::PublicKey;
-use super::root::Root;
+use super::keyless::Root;
 use super::source::KeySource;
 use crate::error::Error;
 use crate::oci::Digest;

@@ -58,16 +58,15 @@ impl App {
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
         let options = self.options(&flags.access)?;
-        let signers = Signers::new(&flags.signing)?;
-        let quiet = |_: &str| {};
+        let signers = Signers::new(&flags.signing, self.client(options.clone())?)?;
         check_sources(flags)?;
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
             destination_of(&edgepack::config::PublishConfig::default())?;
-            signers.of(&SignConfig::default(), &quiet)?;
+            signers.of(&SignConfig::default(), None)?;
         }
 
         let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
-            signers.of(sign, &quiet)?;
+            signers.of(sign, None)?;
             destination_of(config).map(|_| ())
         })?;
         if report.exit_code() != exit_code::OK {
@@ -156,7 +155,7 @@ impl App {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
             };
-            let signing = signers.of(&candidate.sign, &|text| self.printer.note(text))?;
+            let signing = signers.of(&candidate.sign, Some(&|text| self.printer.note(text)))?;
             items.push(item(candidate, place, known, to_layout, signing)?);
         }
         Ok(items)

@@ -76,7 +76,7 @@ impl App {
                 .plain_http
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
-        let trust = flags.trust.spec();
+        let trust = super::sign::spec(&flags.trust)?;
         let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
