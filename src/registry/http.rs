@@ -241,7 +241,7 @@ pub async fn read_body(
     limit: usize,
     timeout: Duration,
 ) -> Result<Bytes, Failure> {
-    let too_long = || Failure::protocol(what, format!("the reply is longer than {limit} bytes"));
+    let too_long = || Failure::excess(what, limit);
     if reply
         .content_length()
         .is_some_and(|length| length > limit as u64)

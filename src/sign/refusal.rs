@@ -8,6 +8,9 @@ pub enum Refusal {
     /// The registry, or the layout, gave other bytes than were asked for.
     #[error("its content does not have its digest")]
     Altered,
+    /// The registry sends on and on.
+    #[error("it is longer than it says of itself, or than what is read")]
+    Excess,
     /// It is listed, and not there.
     #[error("it is listed, but it is not there")]
     Missing,

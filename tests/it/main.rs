@@ -30,6 +30,8 @@ mod registry_peers;
 mod report;
 mod sign;
 mod sign_attacks;
+mod sign_keyless;
+mod sign_keyless_attacks;
 mod sign_peers;
 mod spec;
 mod variants;

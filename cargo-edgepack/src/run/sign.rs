@@ -160,7 +160,7 @@ impl Signers {
                     (None, None) => {
                         if asked.is_some() {
                             note(
-                                "there is neither an identity of a CI nor a key to sign with: what is published is not signed",
+                                "there is no key to sign with, and no CI gives an identity: what is published is not signed",
                             );
                         }
                         return Ok(None);

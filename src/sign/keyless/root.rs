@@ -59,6 +59,19 @@ impl Root {
     pub(super) fn read(file: &Path) -> Result<Self, Error> {
         let unusable = |why: String| unusable(file, "trusted root", "trusted-root", &why);
         let root = TrustedRoot::from_json(&read(file)?).map_err(|e| unusable(e.to_string()))?;
+        // All of them are asked for; with none to trust, nothing could verify.
+        for (what, missing) in [
+            (
+                "certificate authority",
+                root.certificate_authorities.is_empty(),
+            ),
+            ("log of certificates", root.ctlogs.is_empty()),
+            ("log of signatures", root.tlogs.is_empty()),
+        ] {
+            if missing {
+                return Err(unusable(format!("it names no {what}")));
+            }
+        }
         Self::new(&root).map_err(|e| unusable(e.to_string()))
     }
 
@@ -208,6 +221,9 @@ fn refusal(error: &Failed) -> Refusal {
             Refusal::NotValidThen(words)
         }
         Failed::Certificate(CertificateError::Sct(_)) => Refusal::Sct(words),
+        Failed::Certificate(CertificateError::Malformed(_)) => {
+            Refusal::senseless("its certificate", &words)
+        }
         Failed::Certificate(_) => Refusal::Authority(words),
         Failed::TransparencyLog(Log::Checkpoint(_) | Log::UnknownLog { .. }) => {
             Refusal::Checkpoint(words)
