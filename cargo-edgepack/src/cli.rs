@@ -12,10 +12,12 @@ use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use edgepack::size::ByteCount;
 
+mod ci;
 mod registry;
 mod sign;
 mod worker;
 
+pub use ci::{ReportFormat, Results};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
 pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
@@ -89,6 +91,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// What goes to stdout, for the commands that make a report.
+    pub fn report_format(&self) -> ReportFormat {
+        match self {
+            Command::Build(build) => build.flags.reporting.message_format,
+            Command::Publish(publish) => publish.build.reporting.message_format,
+            Command::Check(check) => check.reporting.message_format,
+            Command::Shrink(shrink) => shrink.reporting.message_format,
+            _ => ReportFormat::Human,
+        }
+    }
+
     /// The `wasm-opt` to try beside the one that is built in, for commands that shrink.
     pub fn wasm_opt(&self) -> Result<Option<PathBuf>, Error> {
         let flag = match self {
@@ -259,7 +272,7 @@ pub struct BuildFlags {
     pub packing: Packing,
     /// What is reported.
     #[command(flatten)]
-    pub reporting: Reporting,
+    pub reporting: Results,
     /// Words for `cargo build`.
     #[arg(last = true, value_name = "CARGO ARGS")]
     pub cargo_args: Vec<OsString>,
@@ -368,7 +381,7 @@ pub struct Check {
     pub checking: Checking,
     /// What is reported.
     #[command(flatten)]
-    pub reporting: Reporting,
+    pub reporting: Results,
 }
 
 /// `shrink`.
@@ -384,7 +397,7 @@ pub struct Shrink {
     pub shrinking: Shrinking,
     /// What is reported.
     #[command(flatten)]
-    pub reporting: Reporting,
+    pub reporting: Results,
 }
 
 /// `inspect`.

@@ -1,5 +1,6 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod ci;
 mod publish;
 mod registry;
 mod sign;
@@ -31,7 +32,7 @@ use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
-use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, SchemaOf};
+use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, ReportFormat, SchemaOf};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -40,6 +41,8 @@ struct App {
     cancel: Arc<Cancel>,
     cache: Cache,
     worker: Worker,
+    /// What the run has done so far, for the report should it end early.
+    progress: ci::Progress,
 }
 
 /// Runs the tool and returns its exit code.
@@ -49,8 +52,12 @@ pub fn main() -> u8 {
     if args.get(1).is_some_and(|a| a == "edgepack") {
         args.remove(1);
     }
+    Printer::heed_runner(false);
     let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+        Ok(cli) => {
+            Printer::heed_runner(cli.command.report_format() == ReportFormat::Github);
+            cli
+        }
         Err(error) => {
             Printer::usage(&error);
             return if error.use_stderr() {
@@ -70,6 +77,7 @@ pub fn main() -> u8 {
         let outcome = app.run(&cli);
         if let Err(error) = &outcome {
             app.printer.error(error);
+            app.ended(error, cli.command.report_format());
         }
         outcome.unwrap_or_else(|error| error.exit_code())
     });
@@ -96,6 +104,7 @@ impl App {
             cancel,
             cache: Cache::of_user(),
             worker,
+            progress: ci::Progress::default(),
         })
     }
 
@@ -152,11 +161,10 @@ impl App {
             None => self.build_project(&flags.flags, cargo, &|_, _| Ok(()))?,
         };
         let report = Report::new(built.into_iter().map(|b| b.report).collect());
-        write_report(&report, &destination)?;
-        match flags.flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&report)?,
-            MessageFormat::Human => self.printer.paths(&report)?,
-        }
+        let format = flags.flags.reporting.message_format;
+        self.conclude(&report, Some(&destination), format, || {
+            self.printer.paths(&report)
+        })?;
         Ok(report.exit_code())
     }
 
@@ -180,7 +188,7 @@ impl App {
             None => Config::default(),
         };
         let destination = Destination::below(&file_target_dir(cargo)?);
-        output::remove_stale(&destination.report_path())?;
+        ci::remove_stale(&destination)?;
         let mut metadata = file_metadata(file);
         if let Some(version) = &flags.as_version {
             metadata.version.clone_from(version);
@@ -204,9 +212,11 @@ impl App {
             created: epoch.unwrap_or_default(),
             stages: Vec::new(),
         };
-        let report =
+        self.begin(&destination);
+        let mut report =
             self.with_context(true, |context| pipeline::run(input, context, &destination))?;
-        self.printer.package(&report);
+        report.input = Some(absolute(file)?);
+        self.done(&report);
         let built = Built {
             report,
             publish: config.publish,
@@ -266,7 +276,8 @@ impl App {
         let revision = commit.map(|c| c.revision);
 
         let destination = Destination::below(&project.target_dir);
-        output::remove_stale(&destination.report_path())?;
+        ci::remove_stale(&destination)?;
+        self.begin(&destination);
         let mut built = Vec::new();
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
@@ -311,9 +322,11 @@ impl App {
                     created,
                     stages: vec![stage],
                 };
-                let report =
+                let mut report =
                     self.with_context(true, |context| pipeline::run(input, context, &destination))?;
-                self.printer.package(&report);
+                let manifest = &project.metadata[&package.id].manifest_path;
+                report.input = Some(manifest.clone().into_std_path_buf());
+                self.done(&report);
                 built.push(Built {
                     version: Some(report.version.clone()),
                     report,
@@ -417,7 +430,8 @@ impl App {
             &flags.checking.overrides().or(environment::overrides()?),
         )
         .policy;
-        let json = flags.reporting.message_format == MessageFormat::Json;
+        let format = flags.reporting.message_format;
+        let measured = format == ReportFormat::Json;
         let mut reports = Vec::new();
         let mut unreadable = Vec::new();
         for file in &flags.files {
@@ -425,23 +439,26 @@ impl App {
                 Ok(wasm) => wasm,
                 Err(error) => {
                     self.printer.error(&error);
-                    unreadable.push(error.exit_code());
+                    unreadable.push(error);
                     continue;
                 }
             };
-            let report = self.with_context(json, |context| {
+            let mut report = self.with_context(measured, |context| {
                 pipeline::check(wasm, file, &file_metadata(file), &policy, context)
             })?;
+            report.input = Some(absolute(file)?);
             self.printer.checked(file, &report);
             reports.push(report);
         }
-        let report = Report::new(reports);
-        if json {
-            self.printer.json(&report)?;
+        let mut report = Report::new(reports);
+        for error in &unreadable {
+            report.fail(error);
         }
+        self.conclude(&report, None, format, || Ok(()))?;
         // The lowest code that is not 0 says most.
         Ok(unreadable
-            .into_iter()
+            .iter()
+            .map(Error::exit_code)
             .chain([report.exit_code()])
             .filter(|&c| c != 0)
             .min()
@@ -455,8 +472,8 @@ impl App {
             .or(environment::overrides()?);
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
-        let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;
-        let (report, bytes) = self.with_context(asked, |context| {
+        let asked = !self.printer.quiet() || flags.reporting.message_format == ReportFormat::Json;
+        let (mut report, bytes) = self.with_context(asked, |context| {
             pipeline::shrink_only(
                 wasm,
                 &flags.output,
@@ -474,12 +491,12 @@ impl App {
                 output::write(&flags.output, bytes)?;
             }
         }
+        report.input = Some(absolute(&flags.file)?);
         self.printer.package(&report);
         let report = Report::new(vec![report]);
-        match flags.reporting.message_format {
-            _ if to_stdout => {}
-            MessageFormat::Json => self.printer.json(&report)?,
-            MessageFormat::Human => self.printer.paths(&report)?,
+        if !to_stdout {
+            let format = flags.reporting.message_format;
+            self.conclude(&report, None, format, || self.printer.paths(&report))?;
         }
         Ok(report.exit_code())
     }
@@ -546,9 +563,8 @@ struct Built {
     version: Option<String>,
 }
 
-fn write_report(report: &Report, to: &Destination) -> Result<(), Error> {
-    let json = serde_json::to_vec_pretty(report).map_err(|e| Error::Internal(e.to_string()))?;
-    output::write_into_new(&to.report_path(), &json)
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::io("resolve", path))
 }
 
 /// A name for a binary that came as a file, fit to be a file's name and a tag.
@@ -587,5 +603,5 @@ fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
                 .map(PathBuf::from)
         })
         .unwrap_or_else(|| "target".into());
-    std::path::absolute(&dir).map_err(Error::io("resolve", &dir))
+    absolute(&dir)
 }

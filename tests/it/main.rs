@@ -13,6 +13,7 @@ mod bad_input;
 mod cache;
 mod candidates;
 mod cases;
+mod ci_files;
 mod corpus;
 mod external;
 mod fixtures;
