@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
+use crate::sign::source::secret_variables;
 use crate::source;
 use crate::toolchain::{self, Nightly};
 
@@ -189,6 +190,11 @@ pub fn compile(
         "CARGO_ENCODED_RUSTFLAGS",
         config.encoded_rustflags(&group.target, rustflags)?,
     );
+
+    let configured = packages.iter().filter_map(|p| p.sign.key.as_deref());
+    for name in secret_variables(configured).iter().chain(&flags.withheld) {
+        command.env_remove(name);
+    }
 
     let mut compiled = Vec::new();
     let mut in_code = false;

@@ -8,6 +8,7 @@
 pub mod escape;
 pub mod junit;
 pub mod locate;
+pub mod outputs;
 pub mod quality;
 pub mod sarif;
 pub mod summary;

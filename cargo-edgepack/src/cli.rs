@@ -10,6 +10,7 @@ use edgepack::levers::BuildSize;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
+use edgepack::sign::source::secret_variables;
 use edgepack::size::ByteCount;
 
 mod ci;
@@ -505,6 +506,7 @@ impl BuildFlags {
             verbose: common.verbose,
             jobs: compilation.jobs.clone(),
             extra: self.cargo_args.clone(),
+            withheld: secret_variables(environment::text(environment::SIGNING_KEY)?.as_deref()),
         })
     }
 

@@ -28,6 +28,7 @@ use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
+use edgepack::sign::source::secret_variables;
 use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
@@ -115,9 +116,11 @@ impl App {
                 self.build(flags, &cargo)
             }
             Command::Publish(flags) => {
-                let cargo = flags
+                let mut cargo = flags
                     .build
                     .cargo_flags(&cli.common, flags.sources.is_empty())?;
+                let key = flags.signing.key.as_deref();
+                cargo.withheld.extend(secret_variables(key));
                 self.publish(flags, &cargo)
             }
             Command::Pull(flags) => self.pull(flags),
