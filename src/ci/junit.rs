@@ -1,4 +1,4 @@
-//! What was done and found, as a report of tests in JUnit's form: a suite for each
+//! What was done and found, as a report of tests in `JUnit`'s form: a suite for each
 //! package, with a case for each stage, each budget and each kind of finding.
 //!
 //! <https://docs.gitlab.com/ci/testing/unit_test_reports/>

@@ -30,10 +30,8 @@ pub fn summary(report: &Report, problems: &[Problem]) -> String {
     let _ = write_summary(&mut text, report, problems);
     if text.len() > MAX_SUMMARY {
         // Between lines: half of one may end in the middle of something escaped.
-        let end = text[..text.floor_char_boundary(MAX_SUMMARY)]
-            .rfind('\n')
-            .unwrap_or(0);
-        text.truncate(end);
+        text = shortened(&text, MAX_SUMMARY);
+        text.truncate(text.rfind('\n').unwrap_or(0));
         text.push_str("\n\nThere is more than fits here: see `report.json`.\n");
     }
     text

@@ -51,7 +51,7 @@ fn beside_the_report(folder: &Path) -> Vec<String> {
         .map(|e| e.unwrap())
         .filter(|e| e.file_type().unwrap().is_file())
         .map(|e| e.file_name().into_string().unwrap())
-        .filter(|name| !name.ends_with(".wasm"))
+        .filter(|name| name != "app.wasm")
         .collect();
     names.sort();
     names
