@@ -1,6 +1,7 @@
 //! Glue: from the command line to the library and back to the printer.
 
 mod ci;
+mod plan;
 mod publish;
 mod registry;
 mod sign;
@@ -23,7 +24,7 @@ use edgepack::levers::BuildSize;
 use edgepack::output;
 use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context, Destination, Input};
-use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
+use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Planned, Settings};
 use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::external::WasmOpt;
@@ -120,6 +121,7 @@ impl App {
                     .cargo_flags(&cli.common, flags.sources.is_empty())?;
                 self.publish(flags, &cargo)
             }
+            Command::Plan(flags) => self.plan(flags, &flags.cargo_flags(&cli.common)?),
             Command::Pull(flags) => self.pull(flags),
             Command::Sign(flags) => self.sign(flags),
             Command::Verify(flags) => self.verify(flags),
@@ -134,6 +136,7 @@ impl App {
                 match flags.of {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
                     SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
+                    SchemaOf::Plan => self.printer.pretty_json(&Planned::schema())?,
                     SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
                     SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
                 }

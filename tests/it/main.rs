@@ -23,6 +23,7 @@ mod interface;
 mod min_size;
 mod pack;
 mod peers;
+mod plan;
 mod projects;
 mod publish;
 mod publish_faults;
