@@ -113,5 +113,10 @@ install() {
     if [[ ! $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]]; then
         fail "the input version is no version: $version"
     fi
+    # On PATH already: an image that holds it, or a step before this one.
+    tool=$(command -v cargo-edgepack || true)
+    if [[ -n $tool && $("$tool" edgepack --version 2>/dev/null) == "cargo-edgepack $version" ]]; then
+        return
+    fi
     release "$version" || compile "$version"
 }

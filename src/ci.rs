@@ -8,6 +8,8 @@
 pub mod escape;
 pub mod junit;
 pub mod locate;
+pub mod matrix;
+pub mod origin;
 pub mod outputs;
 pub mod quality;
 pub mod sarif;

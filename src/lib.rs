@@ -16,6 +16,7 @@
 pub mod build;
 pub mod cache;
 pub mod cancel;
+pub mod changes;
 pub mod ci;
 pub mod config;
 pub mod destination;

@@ -14,11 +14,13 @@ use edgepack::sign::source::secret_variables;
 use edgepack::size::ByteCount;
 
 mod ci;
+mod plan;
 mod registry;
 mod sign;
 mod worker;
 
 pub use ci::{ReportFormat, Results};
+pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
 pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
@@ -52,6 +54,10 @@ pub enum Command {
     /// nothing is compiled: any module or component will do, from any language.
     #[command(visible_alias = "b")]
     Build(Box<Build>),
+    /// Show what would be built, and where it would be published.
+    ///
+    /// With --since, only what changed; with --matrix, as CI spreads it over its runners.
+    Plan(Box<Plan>),
     /// Validate binaries; enforce allowed imports and budgets.
     Check(Check),
     /// Make a module or component smaller.
@@ -442,6 +448,8 @@ pub enum SchemaOf {
     Report,
     /// [package.metadata.edgepack].
     Config,
+    /// `plan --message-format json`.
+    Plan,
     /// `inspect --json`.
     Inspect,
     /// `inspect --json` of an artifact.
@@ -452,62 +460,13 @@ impl BuildFlags {
     /// What is handed on to cargo. Where nothing is compiled, the variables for
     /// compiling do not count.
     pub fn cargo_flags(&self, common: &Common, compiles: bool) -> Result<CargoFlags, Error> {
-        let variable = |name| {
-            if compiles {
-                environment::text(name)
-            } else {
-                Ok(None)
-            }
-        };
-        let BuildFlags {
-            selection,
-            compilation,
-            ..
-        } = self;
-        let profile = if compilation.release {
-            Some("release".to_owned())
-        } else {
-            compilation.profile.clone()
-        };
-        Ok(CargoFlags {
-            manifest_path: compilation.manifest_path.clone(),
-            packages: selection.package.clone(),
-            workspace: selection.workspace,
-            exclude: selection.exclude.clone(),
-            targets: TargetFlags {
-                lib: selection.lib,
-                bins: selection.bins,
-                bin: selection.bin.clone(),
-                examples: selection.examples,
-                example: selection.example.clone(),
-            },
-            features: compilation.features.clone(),
-            all_features: compilation.all_features,
-            no_default_features: compilation.no_default_features,
-            profile: match profile {
-                Some(profile) => Some(profile),
-                None => variable(environment::PROFILE)?,
-            },
-            target: match &compilation.target {
-                Some(target) => Some(target.clone()),
-                None => variable(environment::TARGET)?,
-            },
-            size: match compilation.min_size {
-                Some(size) => Some(size),
-                None if compiles => environment::parsed(environment::BUILD_SIZE)?,
-                None => None,
-            },
-            target_dir: compilation.target_dir.clone(),
-            locked: compilation.locked,
-            offline: compilation.offline,
-            frozen: compilation.frozen,
-            color: common.color.map(|color| color.name().to_owned()),
-            quiet: common.quiet,
-            verbose: common.verbose,
-            jobs: compilation.jobs.clone(),
-            extra: self.cargo_args.clone(),
-            withheld: secret_variables(environment::text(environment::SIGNING_KEY)?.as_deref()),
-        })
+        cargo_flags(
+            &self.selection,
+            &self.compilation,
+            &self.cargo_args,
+            common,
+            compiles,
+        )
     }
 
     /// Settings that come before the configuration.
@@ -522,6 +481,68 @@ impl BuildFlags {
             ..self.shrinking.overrides(self.checking.overrides())
         }
     }
+}
+
+/// What is handed on to cargo. Where nothing is compiled, the variables for compiling
+/// do not count.
+fn cargo_flags(
+    selection: &Selection,
+    compilation: &Compilation,
+    extra: &[OsString],
+    common: &Common,
+    compiles: bool,
+) -> Result<CargoFlags, Error> {
+    let variable = |name| {
+        if compiles {
+            environment::text(name)
+        } else {
+            Ok(None)
+        }
+    };
+    let profile = if compilation.release {
+        Some("release".to_owned())
+    } else {
+        compilation.profile.clone()
+    };
+    Ok(CargoFlags {
+        manifest_path: compilation.manifest_path.clone(),
+        packages: selection.package.clone(),
+        workspace: selection.workspace,
+        exclude: selection.exclude.clone(),
+        targets: TargetFlags {
+            lib: selection.lib,
+            bins: selection.bins,
+            bin: selection.bin.clone(),
+            examples: selection.examples,
+            example: selection.example.clone(),
+        },
+        features: compilation.features.clone(),
+        all_features: compilation.all_features,
+        no_default_features: compilation.no_default_features,
+        profile: match profile {
+            Some(profile) => Some(profile),
+            None => variable(environment::PROFILE)?,
+        },
+        target: match &compilation.target {
+            Some(target) => Some(target.clone()),
+            None => variable(environment::TARGET)?,
+        },
+        size: match compilation.min_size {
+            Some(size) => Some(size),
+            None if compiles => environment::parsed(environment::BUILD_SIZE)?,
+            None => None,
+        },
+        target_dir: compilation.target_dir.clone(),
+        locked: compilation.locked,
+        offline: compilation.offline,
+        frozen: compilation.frozen,
+        color: common.color.map(|color| color.name().to_owned()),
+        quiet: common.quiet,
+        verbose: common.verbose,
+        jobs: compilation.jobs.clone(),
+        extra: extra.to_vec(),
+        withheld: secret_variables(environment::text(environment::SIGNING_KEY)?.as_deref()),
+    })
 }
 
 impl Shrinking {

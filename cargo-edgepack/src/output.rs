@@ -46,6 +46,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
 /// How many imports, and how many exports, `check` lists unasked.
 const MAX_NAMES: usize = 20;
 
+mod plan;
 mod registry;
 mod sign;
 

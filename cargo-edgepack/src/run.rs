@@ -1,6 +1,7 @@
 //! Glue: from the command line to the library and back to the printer.
 
 mod ci;
+mod plan;
 mod publish;
 mod registry;
 mod sign;
@@ -23,7 +24,7 @@ use edgepack::levers::BuildSize;
 use edgepack::output;
 use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context, Destination, Input};
-use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
+use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Planned, Settings};
 use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::external::WasmOpt;
@@ -123,6 +124,7 @@ impl App {
                 cargo.withheld.extend(secret_variables(key));
                 self.publish(flags, &cargo)
             }
+            Command::Plan(flags) => self.plan(flags, &flags.cargo_flags(&cli.common)?),
             Command::Pull(flags) => self.pull(flags),
             Command::Sign(flags) => self.sign(flags),
             Command::Verify(flags) => self.verify(flags),
@@ -137,6 +139,7 @@ impl App {
                 match flags.of {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
                     SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
+                    SchemaOf::Plan => self.printer.pretty_json(&Planned::schema())?,
                     SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
                     SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
                 }

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod action;
 mod any_registry;
 mod bad_input;
 mod cache;
@@ -23,6 +24,7 @@ mod interface;
 mod min_size;
 mod pack;
 mod peers;
+mod plan;
 mod projects;
 mod publish;
 mod publish_faults;
