@@ -37,6 +37,7 @@ pub mod publish;
 pub mod pull;
 pub mod registry;
 pub mod report;
+pub mod share;
 pub mod shrink;
 pub mod sign;
 pub mod size;

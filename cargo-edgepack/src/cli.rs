@@ -13,12 +13,14 @@ use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use edgepack::sign::source::secret_variables;
 use edgepack::size::ByteCount;
 
+mod cache;
 mod ci;
 mod plan;
 mod registry;
 mod sign;
 mod worker;
 
+pub use cache::Cache;
 pub use ci::{ReportFormat, Results};
 pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
@@ -85,7 +87,8 @@ pub enum Command {
     Login(Login),
     /// Forget the credentials for a registry.
     Logout(Logout),
-    /// Show where results of shrinking are kept and how much there is, or clear it.
+    /// Show where results of shrinking are kept and how much there is, clear it, or share it
+    /// through a registry.
     Cache(Cache),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
@@ -419,17 +422,6 @@ pub struct Inspect {
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,
-}
-
-/// `cache`.
-#[derive(Debug, Args)]
-pub struct Cache {
-    /// Remove every result that is kept.
-    #[arg(long)]
-    pub clear: bool,
-    /// What is reported.
-    #[command(flatten)]
-    pub reporting: Reporting,
 }
 
 /// `schema`.

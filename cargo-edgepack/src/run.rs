@@ -1,5 +1,6 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod cache;
 mod ci;
 mod plan;
 mod publish;
@@ -34,7 +35,7 @@ use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
-use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, ReportFormat, SchemaOf};
+use crate::cli::{self, BuildFlags, Cli, Command, ReportFormat, SchemaOf};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -505,19 +506,6 @@ impl App {
             self.conclude(&report, None, format, || self.printer.paths(&report))?;
         }
         Ok(report.exit_code())
-    }
-
-    fn cache(&self, flags: &cli::Cache) -> Result<u8, Error> {
-        let contents = if flags.clear {
-            self.cache.clear()?
-        } else {
-            self.cache.contents()
-        };
-        match flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&contents)?,
-            MessageFormat::Human => self.printer.cache(&contents, flags.clear)?,
-        }
-        Ok(exit_code::OK)
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {

@@ -31,6 +31,7 @@ mod publish_faults;
 mod registry_itself;
 mod registry_peers;
 mod report;
+mod share;
 mod sign;
 mod sign_attacks;
 mod sign_peers;
