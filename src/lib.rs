@@ -35,6 +35,7 @@ pub mod publish;
 pub mod pull;
 pub mod registry;
 pub mod report;
+pub mod sbom;
 pub mod shrink;
 pub mod sign;
 pub mod size;
