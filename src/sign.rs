@@ -19,8 +19,12 @@ pub mod encrypted;
 pub mod key;
 pub mod place;
 pub mod refusal;
+pub mod root;
+pub mod signer;
 pub mod simple;
 pub mod source;
+pub mod statement;
+pub mod trust;
 pub mod verify;
 
 /// How a signature is kept.

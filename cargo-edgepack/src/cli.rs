@@ -17,7 +17,7 @@ mod sign;
 mod worker;
 
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
-pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
+pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, TrustFlags, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\

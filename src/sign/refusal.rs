@@ -71,6 +71,12 @@ pub enum Refusal {
     /// An SBOM or the like.
     #[error("it is an attestation of the type `{0}`, which is no signature")]
     Attestation(String),
+    /// An attestation of another type than was asked for.
+    #[error("it states something of the type `{0}`")]
+    OtherStatement(String),
+    /// The right type, other words.
+    #[error("it states something else")]
+    OtherPredicate,
     /// A signature is about one thing.
     #[error("it is about {0} subjects in place of one")]
     Subjects(usize),
@@ -80,6 +86,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it may well be good, and somebody else's.
+    #[must_use]
+    pub fn is_by_others(&self) -> bool {
+        matches!(
+            self,
+            Refusal::OtherKey | Refusal::OtherKeyOrChanged | Refusal::Certificate
+        )
+    }
+
     /// A parser's error; its words are foreign.
     #[must_use]
     pub fn senseless(what: &'static str, why: &impl ToString) -> Self {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Reporting, Signing};
+use super::{BuildFlags, Reporting, Signing, TrustFlags};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -101,10 +101,9 @@ pub struct Pull {
     /// Where the module goes; `-` stands for stdout.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Write nothing unless the artifact is signed with this public key: a path, or
-    /// env:NAME for a variable that holds it.
-    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
-    pub key: Option<String>,
+    /// Write nothing unless the artifact is signed by these.
+    #[command(flatten)]
+    pub trust: TrustFlags,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,

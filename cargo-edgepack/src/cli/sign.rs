@@ -3,8 +3,11 @@
 //! `--key` takes what begins with `-` too: a key that was given in place of its path is
 //! refused without being repeated, which the parser would do.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use edgepack::sign::Format;
+use edgepack::sign::trust::Spec;
 
 use super::Access;
 
@@ -74,15 +77,53 @@ pub struct Sign {
     pub access: Access,
 }
 
+/// Who must have signed. Whether that is said, and only once, the library checks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Who must have signed")]
+pub struct TrustFlags {
+    /// The holder of this public key: a path, or env:NAME for a variable that holds it.
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
+    pub key: Option<String>,
+    /// Whom the certificate names: a workflow's address, or a mail address.
+    #[arg(long, value_name = "NAME")]
+    pub certificate_identity: Option<String>,
+    /// The same, as a regular expression from ^ to $.
+    #[arg(long, value_name = "REGEXP")]
+    pub certificate_identity_regexp: Option<String>,
+    /// Who vouches for that name: the OIDC provider's address.
+    #[arg(long, value_name = "URL")]
+    pub certificate_oidc_issuer: Option<String>,
+    /// The same, as a regular expression from ^ to $.
+    #[arg(long, value_name = "REGEXP")]
+    pub certificate_oidc_issuer_regexp: Option<String>,
+    /// The Sigstore that is trusted, in cosign's form [default: the public instance].
+    #[arg(long, value_name = "FILE")]
+    pub trusted_root: Option<PathBuf>,
+}
+
+impl TrustFlags {
+    /// For the library.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            key: self.key.clone(),
+            identity: self.certificate_identity.clone(),
+            identity_regexp: self.certificate_identity_regexp.clone(),
+            issuer: self.certificate_oidc_issuer.clone(),
+            issuer_regexp: self.certificate_oidc_issuer_regexp.clone(),
+            trusted_root: self.trusted_root.clone(),
+        }
+    }
+}
+
 /// `verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
     #[arg(value_name = "REF")]
     pub reference: String,
-    /// The public key: a path, or env:NAME for a variable that holds it.
-    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
-    pub key: String,
+    /// Whose signature counts.
+    #[command(flatten)]
+    pub trust: TrustFlags,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -3,14 +3,14 @@
 use std::io::Write as _;
 
 use edgepack::sign::attach::Signed;
-use edgepack::sign::key::PublicKey;
+use edgepack::sign::trust::SignedBy;
 use edgepack::sign::verify::Verified;
 
 use super::{GREEN, Printer, row};
 
 impl Printer {
     /// An artifact that was signed.
-    pub fn signed(&self, name: &str, asked: &str, key: &PublicKey, signed: &[Signed]) {
+    pub fn signed(&self, name: &str, asked: &str, by: &SignedBy, signed: &[Signed]) {
         if self.quiet {
             return;
         }
@@ -22,11 +22,11 @@ impl Printer {
             let state = if signature.new { "made" } else { "was there" };
             row("signature", &format!("{} ({state})", signature.format));
         }
-        row("key", &format!("{}, {}", key.kind(), key.fingerprint()));
+        row(role(by), &by.to_string());
     }
 
     /// An artifact whose signature holds.
-    pub fn verified(&self, name: &str, key: &PublicKey, verified: &Verified) {
+    pub fn verified(&self, name: &str, verified: &Verified) {
         if self.quiet {
             return;
         }
@@ -35,6 +35,13 @@ impl Printer {
             "signature",
             &format!("{} in {}", verified.format, verified.manifest),
         );
-        row("key", &format!("{}, {}", key.kind(), key.fingerprint()));
+        row(role(&verified.by), &verified.by.to_string());
+    }
+}
+
+fn role(by: &SignedBy) -> &'static str {
+    match by {
+        SignedBy::Key { .. } => "key",
+        SignedBy::Certificate { .. } => "identity",
     }
 }

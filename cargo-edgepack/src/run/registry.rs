@@ -17,7 +17,7 @@ use edgepack::registry::http::{Client, Options, block_on};
 use edgepack::registry::package;
 use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote;
-use edgepack::sign::source::KeySource;
+use edgepack::sign::statement::Wanted;
 use edgepack::sign::verify;
 
 use super::App;
@@ -76,10 +76,7 @@ impl App {
                 .plain_http
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
-        let key = match &flags.key {
-            Some(key) => Some(KeySource::parse(key)?.public()?),
-            None => None,
-        };
+        let trust = flags.trust.spec();
         let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
@@ -96,6 +93,11 @@ impl App {
             Pending::new(&target)?
         };
         let (resolved, pulled, verified) = block_on(&self.cancel, async {
+            let trust = if trust.is_some() {
+                Some(trust.open(&client).await?)
+            } else {
+                None
+            };
             let mut source = match (&flags.package, &flags.reference) {
                 (Some(package), _) => {
                     Source::remote(&wkg.locate(package, &client).await?, &client)?
@@ -103,10 +105,11 @@ impl App {
                 (None, Some(text)) => Source::parse(text, &client)?,
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
-            let verified = match &key {
-                Some(key) => {
+            let verified = match &trust {
+                Some(trust) => {
                     let (manifest, _) = source.pin().await?;
-                    Some(verify::verify(source.place(), &manifest.digest, key).await?)
+                    let wanted = Wanted::SIGNATURE;
+                    Some(verify::verify(source.place(), &manifest.digest, &wanted, trust).await?)
                 }
                 None => None,
             };
@@ -124,8 +127,8 @@ impl App {
         }
         pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
-        if let (Some(key), Some(verified)) = (&key, &verified) {
-            self.printer.verified(&resolved.reference, key, verified);
+        if let Some(verified) = &verified {
+            self.printer.verified(&resolved.reference, verified);
         }
         match flags.reporting.message_format {
             MessageFormat::Human => self

@@ -16,7 +16,9 @@ use edgepack::registry::layout::LayoutReference;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote::Rights;
 use edgepack::sign::attach::{self, Signing};
+use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
+use edgepack::sign::statement::Wanted;
 use edgepack::sign::{Format, verify};
 use edgepack::source;
 
@@ -90,7 +92,7 @@ impl Signers {
             return Ok(Arc::clone(opened));
         }
         let signing = Arc::new(Signing {
-            key: Arc::new(key.signing()?),
+            signer: Arc::new(Signer::Key(key.signing()?)),
             formats: self.formats.clone(),
             epoch: self.epoch,
         });
@@ -149,41 +151,39 @@ impl App {
         }
         let client = self.client_for(&flags.reference, &flags.access)?;
         let signing = Signing {
-            key: Arc::new(KeySource::parse(&key)?.signing()?),
+            signer: Arc::new(Signer::Key(KeySource::parse(&key)?.signing()?)),
             formats: formats(&flags.format),
             epoch: source::source_date_epoch()?,
         };
-        let (name, signed) = block_on(&self.cancel, async {
+        let (name, by, signed) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
             let (manifest, bytes) = source.pin().await?;
             let signed = attach::sign(source.place(), &manifest, &bytes, &signing).await?;
-            Ok((source.name(&manifest.digest), signed))
+            let by = signing.signer.signed_by().await?;
+            Ok((source.name(&manifest.digest), by, signed))
         })?;
-        self.printer
-            .signed(&name, &flags.reference, signing.key.public(), &signed);
+        self.printer.signed(&name, &flags.reference, &by, &signed);
         self.printer.data(format!("{name}\n").as_bytes())?;
         Ok(exit_code::OK)
     }
 
     pub(super) fn verify(&self, flags: &Verify) -> Result<u8, Error> {
-        let key = KeySource::parse(&flags.key)?.public()?;
         let client = self.client_for(&flags.reference, &flags.access)?;
         let (name, manifest, verified) = block_on(&self.cancel, async {
+            let trust = flags.trust.spec().open(&client).await?;
             let mut source = Source::parse(&flags.reference, &client)?;
             let (manifest, _) = source.pin().await?;
-            let verified = verify::verify(source.place(), &manifest.digest, &key).await?;
+            let wanted = Wanted::SIGNATURE;
+            let verified =
+                verify::verify(source.place(), &manifest.digest, &wanted, &trust).await?;
             Ok((source.name(&manifest.digest), manifest, verified))
         })?;
-        self.printer.verified(&name, &key, &verified);
+        self.printer.verified(&name, &verified);
         if flags.json {
             self.printer.json(&serde_json::json!({
                 "reference": name,
                 "digest": manifest.digest,
-                "signature": {
-                    "format": verified.format,
-                    "manifest": verified.manifest,
-                    "key": {"kind": key.kind(), "fingerprint": key.fingerprint()},
-                },
+                "signature": verified,
             }))?;
         } else {
             self.printer.data(format!("{name}\n").as_bytes())?;
