@@ -13,6 +13,7 @@ use cargo_metadata::{Message, PackageId, Target};
 
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::flags::is_example;
 use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
@@ -29,6 +30,14 @@ pub struct Compiled {
     pub target: Target,
     /// The file.
     pub path: PathBuf,
+}
+
+impl Compiled {
+    /// Whether it was made from an example.
+    #[must_use]
+    pub fn is_example(&self) -> bool {
+        is_example(&self.target)
+    }
 }
 
 /// What a run of cargo made.
@@ -81,15 +90,24 @@ impl CargoConfig {
         self.0.net.offline.unwrap_or(false)
     }
 
-    /// The user's flags for a target, ours in front, in the form of
-    /// `CARGO_ENCODED_RUSTFLAGS`.
-    fn encoded_rustflags(&self, target: &str, ours: Vec<String>) -> Result<String, Error> {
+    /// The user's flags for a target.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cargo`] where cargo would refuse them.
+    pub fn rustflags(&self, target: &str) -> Result<Vec<String>, Error> {
         let users = self
             .0
             .rustflags(target)
             .map_err(|e| Error::cargo(format!("its rustflags cannot be read: {}", chain(&e))))?;
+        Ok(users.into_iter().flat_map(|f| f.flags).collect())
+    }
+
+    /// The user's flags for a target, ours in front, in the form of
+    /// `CARGO_ENCODED_RUSTFLAGS`.
+    fn encoded_rustflags(&self, target: &str, ours: Vec<String>) -> Result<String, Error> {
         let mut flags = ours;
-        flags.extend(users.into_iter().flat_map(|f| f.flags));
+        flags.extend(self.rustflags(target)?);
         Ok(flags.join("\x1f"))
     }
 }

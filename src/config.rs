@@ -116,8 +116,10 @@ pub struct PublishConfig {
     pub variants: Option<Variants>,
     /// Registries that are spoken to without TLS, as `HOST:PORT`.
     pub plain_http: Option<Vec<String>>,
-    /// Whether an SBOM is attached.
+    /// Whether an SBOM is written, and attached to what is signed.
     pub sbom: Option<bool>,
+    /// Whether provenance is attached to what is signed.
+    pub provenance: Option<bool>,
 }
 
 /// `sign`.
@@ -236,6 +238,7 @@ impl Config {
                 variants: self.publish.variants.or(base.publish.variants),
                 plain_http: self.publish.plain_http.or(base.publish.plain_http),
                 sbom: self.publish.sbom.or(base.publish.sbom),
+                provenance: self.publish.provenance.or(base.publish.provenance),
             },
             sign: SignConfig {
                 mode: self.sign.mode.or(base.sign.mode),
@@ -306,7 +309,7 @@ mod tests {
                 "allow-proposals": ["simd"], "assume": ["fast-math"]},
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
-            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true},
+            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true, "provenance": false},
             "sign": {"mode": "auto", "key": "env:KEY"},
         }))
         .unwrap();

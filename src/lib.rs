@@ -31,6 +31,7 @@ pub mod pack;
 pub mod pipeline;
 pub mod plan;
 pub mod project;
+pub mod provenance;
 pub mod publish;
 pub mod pull;
 pub mod registry;

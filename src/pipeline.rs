@@ -103,6 +103,12 @@ impl Destination {
         self.folder.join("report.json")
     }
 
+    /// Where the SBOM of a package is kept: each has its own.
+    #[must_use]
+    pub fn sbom_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.cdx.json"))
+    }
+
     /// Where the binary of a package is kept.
     #[must_use]
     pub fn module_path(&self, name: &str) -> PathBuf {
@@ -391,6 +397,7 @@ fn describe(
         target: identity.target,
         kind: module.wasm().kind(),
         wasm: path,
+        sbom: None,
         sha256: module.digest().hex().to_owned(),
         size,
         imports: interface.imports.iter().map(|i| i.name.clone()).collect(),
@@ -418,6 +425,7 @@ fn report_rejected(
         target: identity.target,
         kind: rejected.wasm.kind(),
         wasm: path.map(Path::to_owned),
+        sbom: None,
         sha256: Digest::of(bytes).hex().to_owned(),
         size: Sizes {
             before: size,

@@ -17,6 +17,9 @@ use crate::error::Error;
 use crate::plan::CargoFlags;
 use crate::tool;
 
+/// What cargo says with all dependencies.
+pub type Whole = Metadata;
+
 /// A workspace and its packages.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -77,7 +80,7 @@ impl Project {
         flags: &CargoFlags,
         target: &str,
         cancel: &Cancel,
-    ) -> Result<Metadata, Error> {
+    ) -> Result<Whole, Error> {
         let manifest = self.metadata.workspace_root.join("Cargo.toml");
         let mut extra: Vec<String> = flags.feature_args();
         // Of a specification in a file, cargo knows the platform only while it builds.

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 pub mod attach;
+pub mod attestation;
 pub mod bundle;
 pub mod encrypted;
 pub mod key;

@@ -12,10 +12,12 @@ use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use edgepack::size::ByteCount;
 
+mod attest;
 mod registry;
 mod sign;
 mod worker;
 
+pub use attest::{ProvenanceSwitch, SbomSwitch};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
 pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, TrustFlags, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
@@ -49,6 +51,11 @@ pub enum Command {
     /// nothing is compiled: any module or component will do, from any language.
     #[command(visible_alias = "b")]
     Build(Box<Build>),
+    /// Build, and print which packages are in the module: CycloneDX 1.5, as JSON.
+    ///
+    /// The packages are those that cargo compiled for the target with the features in use,
+    /// without build scripts and procedural macros.
+    Sbom(Box<Sbom>),
     /// Validate binaries; enforce allowed imports and budgets.
     Check(Check),
     /// Make a module or component smaller.
@@ -228,6 +235,26 @@ pub struct Build {
     /// How to build.
     #[command(flatten)]
     pub flags: BuildFlags,
+    /// Whether there is an SBOM.
+    #[command(flatten)]
+    pub sbom: SbomSwitch,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+/// `sbom`.
+#[derive(Debug, Args)]
+pub struct Sbom {
+    /// A module or component: the SBOM says what it says of itself, and nothing is built.
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
+    pub file: Option<PathBuf>,
+    /// Where the SBOM goes; `-` stands for stdout.
+    #[arg(short, long, value_name = "OUT", default_value = "-")]
+    pub output: PathBuf,
+    /// How to build.
+    #[command(flatten)]
+    pub flags: BuildFlags,
 }
 
 /// How to build, for the commands that do.
@@ -257,9 +284,6 @@ pub struct BuildFlags {
     /// How to pack.
     #[command(flatten)]
     pub packing: Packing,
-    /// What is reported.
-    #[command(flatten)]
-    pub reporting: Reporting,
     /// Words for `cargo build`.
     #[arg(last = true, value_name = "CARGO ARGS")]
     pub cargo_args: Vec<OsString>,

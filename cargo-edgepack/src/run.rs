@@ -1,37 +1,33 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod attest;
+mod build;
 mod publish;
 mod registry;
 mod sign;
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::Parser;
-use edgepack::build::{self, CargoConfig, Toolchains};
 use edgepack::cache::Cache;
 use edgepack::cancel::Cancel;
-use edgepack::config::{Config, PublishConfig, SignConfig};
+use edgepack::config::Config;
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::inspect::{self, ArtifactInspection, Inspection};
-use edgepack::levers::BuildSize;
 use edgepack::output;
-use edgepack::pack::Metadata;
-use edgepack::pipeline::{self, Context, Destination, Input};
-use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
-use edgepack::project::Project;
-use edgepack::report::{PackageReport, Report, StageReport};
+use edgepack::pipeline::{self, Context};
+use edgepack::plan::{Overrides, Settings};
+use edgepack::report::Report;
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
-use edgepack::source;
-use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
-use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, SchemaOf};
+use self::build::file_metadata;
+use crate::cli::{self, Cli, Command, MessageFormat, SchemaOf};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -110,6 +106,10 @@ impl App {
                     .build
                     .cargo_flags(&cli.common, flags.sources.is_empty())?;
                 self.publish(flags, &cargo)
+            }
+            Command::Sbom(flags) => {
+                let cargo = flags.flags.cargo_flags(&cli.common, flags.file.is_none())?;
+                self.sbom(flags, &cargo)
             }
             Command::Pull(flags) => self.pull(flags),
             Command::Sign(flags) => self.sign(flags),

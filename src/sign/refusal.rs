@@ -80,6 +80,14 @@ pub enum Refusal {
     /// A signature is about one thing.
     #[error("it is about {0} subjects in place of one")]
     Subjects(usize),
+    /// An attestation that its readers cannot read.
+    #[error("it is no {kind} that makes sense: {why}")]
+    Malformed {
+        /// Its short name.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// The right key, another artifact.
     #[error("it signs another artifact, {0}")]
     OtherArtifact(String),

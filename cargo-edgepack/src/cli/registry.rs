@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Reporting, Signing, TrustFlags};
+use super::{BuildFlags, ProvenanceSwitch, Reporting, SbomSwitch, Signing, TrustFlags};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -19,12 +19,21 @@ pub struct Publish {
     /// How to sign.
     #[command(flatten)]
     pub signing: Signing,
+    /// Whether an SBOM is attested.
+    #[command(flatten)]
+    pub sbom: SbomSwitch,
+    /// Whether provenance is.
+    #[command(flatten)]
+    pub provenance: ProvenanceSwitch,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,
     /// How to build.
     #[command(flatten)]
     pub build: BuildFlags,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Reporting,
 }
 
 /// Where artifacts go.

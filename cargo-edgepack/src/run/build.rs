@@ -1,29 +1,67 @@
 //! Glue for `build`, and for the commands that build first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Sees the configuration of a package before anything is compiled.
-type Approve<'a> = dyn Fn(&PublishConfig, &SignConfig) -> Result<(), Error> + 'a;
+use edgepack::build::{self, CargoConfig, Compilation, Toolchains};
+use edgepack::config::{Config, PublishConfig, SignConfig};
+use edgepack::environment;
+use edgepack::error::Error;
+use edgepack::levers::BuildSize;
+use edgepack::output;
+use edgepack::pack::Metadata;
+use edgepack::pipeline::{self, Destination, Input};
+use edgepack::plan::{CargoFlags, Group, PackagePlan, Plan, Settings};
+use edgepack::project::Project;
+use edgepack::report::{PackageReport, Report, StageReport};
+use edgepack::sbom::cargo::Units;
+use edgepack::source;
+use edgepack::toolchain::{self, Nightly};
+use edgepack::wasm::Wasm;
+
+use super::App;
+use super::attest::{Attested, Compiled, File, Wishes};
+use crate::cli::{self, BuildFlags, MessageFormat};
+
+/// Sees the configuration of a package before anything is compiled, and says what is to
+/// be told about it.
+pub(super) type Approve<'a> = dyn Fn(&PublishConfig, &SignConfig) -> Result<Wishes, Error> + 'a;
 
 /// A module or component that went through every stage.
-struct Built {
-    report: PackageReport,
+pub(super) struct Built {
+    pub report: PackageReport,
     /// Where the configuration wants it.
-    publish: PublishConfig,
+    pub publish: PublishConfig,
     /// How the configuration wants it signed.
-    sign: SignConfig,
+    pub sign: SignConfig,
     /// Its version, where it has one of its own.
-    version: Option<String>,
+    pub version: Option<String>,
+    /// What is told about it.
+    pub attested: Attested,
 }
 
-fn write_report(report: &Report, to: &Destination) -> Result<(), Error> {
+/// A run of cargo.
+struct Compiling {
+    stage: StageReport,
+    units: Units,
+}
+
+/// What cargo made of one target of a package.
+struct Made<'p> {
+    package: &'p PackagePlan,
+    name: String,
+    wasm: Wasm,
+    example: bool,
+}
+
+pub(super) fn write_report(report: &Report, to: &Destination) -> Result<(), Error> {
     let json = serde_json::to_vec_pretty(report).map_err(|e| Error::Internal(e.to_string()))?;
     output::write_into_new(&to.report_path(), &json)
 }
 
 /// A name for a binary that came as a file, fit to be a file's name and a tag.
-fn file_metadata(file: &Path) -> Metadata {
+pub(super) fn file_metadata(file: &Path) -> Metadata {
     let stem = file
         .file_stem()
         .map_or_else(|| "module".into(), |s| s.to_string_lossy());
@@ -48,7 +86,7 @@ fn file_metadata(file: &Path) -> Metadata {
 }
 
 /// `--target-dir`, else `CARGO_TARGET_DIR`, else `target` in the current folder.
-fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
+pub(super) fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
     let dir = cargo
         .target_dir
         .clone()
@@ -62,25 +100,33 @@ fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
 }
 
 impl App {
-    fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
+    pub(super) fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
+        let asked = flags.sbom.wish().or(environment::switch(environment::PUBLISH_SBOM)?);
+        let approve = |publish: &PublishConfig, _: &SignConfig| {
+            Ok(Wishes {
+                sbom: asked.or(publish.sbom) == Some(true),
+                provenance: false,
+            })
+        };
         let (destination, built) = match &flags.file {
-            Some(file) => self.build_file(file, &flags.flags, cargo)?,
-            None => self.build_project(&flags.flags, cargo, &|_, _| Ok(()))?,
+            Some(file) => self.build_file(file, &flags.flags, cargo, &approve)?,
+            None => self.build_project(&flags.flags, cargo, &approve)?,
         };
         let report = Report::new(built.into_iter().map(|b| b.report).collect());
         write_report(&report, &destination)?;
-        match flags.flags.reporting.message_format {
+        match flags.reporting.message_format {
             MessageFormat::Json => self.printer.json(&report)?,
             MessageFormat::Human => self.printer.paths(&report)?,
         }
         Ok(report.exit_code())
     }
 
-    fn build_file(
+    pub(super) fn build_file(
         &self,
         file: &Path,
         flags: &BuildFlags,
         cargo: &CargoFlags,
+        approve: &Approve<'_>,
     ) -> Result<(Destination, Vec<Built>), Error> {
         let epoch = source::source_date_epoch()?;
         let overrides = flags.overrides().or(environment::overrides()?);
@@ -95,6 +141,7 @@ impl App {
             }
             None => Config::default(),
         };
+        let wishes = approve(&config.publish, &config.sign)?;
         let destination = Destination::below(&file_target_dir(cargo)?);
         output::remove_stale(&destination.report_path())?;
         let mut metadata = file_metadata(file);
@@ -112,19 +159,25 @@ impl App {
                 metadata.name
             ));
         }
+        let wasm = output::read_wasm(file)?;
+        let made_of = File::new(file, &wasm, wishes);
+        let created = epoch.unwrap_or_default();
         let input = Input {
-            wasm: output::read_wasm(file)?,
+            wasm,
             metadata,
             target: None,
             settings: Settings::new(&config, &overrides),
-            created: epoch.unwrap_or_default(),
+            created,
             stages: Vec::new(),
         };
-        let report =
+        let options = input.settings.shrink.clone();
+        let mut report =
             self.with_context(true, |context| pipeline::run(input, context, &destination))?;
+        let attested = self.attest_file(&made_of, &mut report, &options, created, &destination)?;
         self.printer.package(&report);
         let built = Built {
             report,
+            attested,
             publish: config.publish,
             sign: config.sign,
             version: flags.as_version.clone(),
@@ -134,7 +187,7 @@ impl App {
 
     /// Builds the packages that the flags stand for. `approve` sees the configuration
     /// of each before anything is compiled.
-    fn build_project(
+    pub(super) fn build_project(
         &self,
         flags: &BuildFlags,
         cargo: &CargoFlags,
@@ -161,8 +214,9 @@ impl App {
             &overrides,
             config.build_target().as_deref(),
         )?;
+        let mut wishes = BTreeMap::new();
         for package in &plan.packages {
-            approve(&package.publish, &package.sign)?;
+            wishes.insert(&package.id, approve(&package.publish, &package.sign)?);
         }
         for (name, why) in &plan.skipped {
             self.printer.note(&format!("`{name}` is left out: {why}"));
@@ -187,7 +241,7 @@ impl App {
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
             let made = self.compile(&project, &config, &toolchains, cargo, group, &packages);
-            let inputs = match (made, &group.doubtful) {
+            let (made, compilation) = match (made, &group.doubtful) {
                 (Err(Error::Cargo { in_code: true, .. }), Some(name)) => {
                     self.printer.warning(&format!(
                         "`{name}` does not compile for {} and is left out, since it has no \
@@ -214,27 +268,76 @@ impl App {
                 }
                 (made, _) => made?,
             };
-            for (package, name, wasm, stage) in inputs {
-                let input = Input {
-                    wasm,
-                    metadata: Metadata {
-                        name,
-                        revision: revision.clone(),
-                        ..package.metadata.clone()
-                    },
-                    target: Some(group.target.clone()),
-                    settings: package.settings.clone(),
+            let some = |pick: fn(&Wishes) -> bool| made.iter().any(|m| pick(&wishes[&m.package.id]));
+            let asked = Wishes {
+                sbom: some(|w| w.sbom),
+                provenance: some(|w| w.provenance),
+            };
+            let known = self.run_of(&project, revision.as_ref(), asked)?;
+            let toolchain = if asked.provenance {
+                let sysroot = toolchains.sysroot(group);
+                Some(toolchain::describe(sysroot, config.rustc(), &here)?)
+            } else {
+                None
+            };
+            let rustflags = config.rustflags(&group.target)?;
+            let cancel = &*self.cancel;
+            // Cargo tells what depends on what while the modules shrink.
+            let (graph, reports) = std::thread::scope(|scope| {
+                let graph = asked
+                    .sbom
+                    .then(|| scope.spawn(|| project.graph(cargo, &group.target, cancel)));
+                let reports: Result<Vec<_>, Error> = made
+                    .into_iter()
+                    .map(|made| {
+                        let Made { package, name, wasm, example } = made;
+                        let input = Input {
+                            wasm,
+                            metadata: Metadata {
+                                name,
+                                revision: revision.clone(),
+                                ..package.metadata.clone()
+                            },
+                            target: Some(group.target.clone()),
+                            settings: package.settings.clone(),
+                            created,
+                            stages: vec![compilation.stage.clone()],
+                        };
+                        let report = self.with_context(true, |context| {
+                            pipeline::run(input, context, &destination)
+                        })?;
+                        Ok((package, example, report))
+                    })
+                    .collect();
+                (graph.map(std::thread::ScopedJoinHandle::join), reports)
+            });
+            let graph = match graph {
+                Some(joined) => Some(joined.map_err(|_| {
+                    Error::Internal("failed to ask cargo what depends on what".into())
+                })??),
+                None => None,
+            };
+            for (package, example, mut report) in reports? {
+                let wishes = wishes[&package.id];
+                let compiled = Compiled {
+                    package,
+                    example,
+                    units: &compilation.units,
+                    graph: graph.as_ref().filter(|_| wishes.sbom),
+                    flags: cargo,
+                    rustflags: &rustflags,
+                    toolchain: toolchain.as_ref().filter(|_| wishes.provenance),
                     created,
-                    stages: vec![stage],
                 };
-                let report =
-                    self.with_context(true, |context| pipeline::run(input, context, &destination))?;
+                let attested =
+                    self.attest_package(&known, &compiled, &mut report, &destination)?;
                 self.printer.package(&report);
                 built.push(Built {
                     version: Some(report.version.clone()),
                     report,
                     publish: package.publish.clone(),
                     sign: package.sign.clone(),
+                    attested,
                 });
             }
         }
@@ -289,10 +392,10 @@ impl App {
         cargo: &CargoFlags,
         group: &Group,
         packages: &[&'p PackagePlan],
-    ) -> Result<Vec<(&'p PackagePlan, String, Wasm, StageReport)>, Error> {
+    ) -> Result<(Vec<Made<'p>>, Compiling), Error> {
         self.printer.clear();
         let started = Instant::now();
-        let compiled = build::compile(
+        let Compilation { files, units } = build::compile(
             project,
             config,
             toolchains,
@@ -301,30 +404,29 @@ impl App {
             packages,
             &self.cancel,
         )?;
-        let seconds = started.elapsed().as_secs_f64();
-        let mut inputs = Vec::new();
+        let stage = StageReport {
+            name: pipeline::COMPILE.to_owned(),
+            seconds: started.elapsed().as_secs_f64(),
+            cached: false,
+        };
+        let mut made = Vec::new();
         for package in packages {
-            let mut found = compiled
-                .iter()
-                .filter(|c| c.package == package.id)
-                .peekable();
+            let mut found = files.iter().filter(|c| c.package == package.id).peekable();
             if found.peek().is_none() {
                 return Err(Error::NoOutput {
                     message: format!("cargo made no .wasm from package `{}`", package.metadata.name),
                     hint: Some("its targets may need features that are off: see required-features in its Cargo.toml".into()),
                 });
             }
-            for made in found {
-                let wasm = output::read_wasm(&made.path)?;
-                let stage = StageReport {
-                    name: pipeline::COMPILE.to_owned(),
-                    seconds,
-                    cached: false,
-                };
-                inputs.push((*package, package.artifact_name(&made.target), wasm, stage));
+            for file in found {
+                made.push(Made {
+                    package,
+                    name: package.artifact_name(&file.target),
+                    wasm: output::read_wasm(&file.path)?,
+                    example: file.is_example(),
+                });
             }
         }
-        Ok(inputs)
+        Ok((made, Compiling { stage, units }))
     }
-
 }
