@@ -229,7 +229,9 @@ pub fn compile(
         };
         if artifact.filenames.iter().any(for_target) {
             let features = compiled.units.entry(artifact.package_id.clone());
-            features.or_default().extend(artifact.features.iter().cloned());
+            features
+                .or_default()
+                .extend(artifact.features.iter().cloned());
         }
         let ours = packages.iter().any(|p| p.id == artifact.package_id)
             && flags.targets.select(&artifact.target);

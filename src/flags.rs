@@ -155,8 +155,11 @@ impl CargoFlags {
     /// The words for cargo about features.
     #[must_use]
     pub fn feature_args(&self) -> Vec<String> {
-        let mut args: Vec<String> =
-            self.features.iter().map(|f| format!("--features={f}")).collect();
+        let mut args: Vec<String> = self
+            .features
+            .iter()
+            .map(|f| format!("--features={f}"))
+            .collect();
         for (set, word) in [
             (self.all_features, "--all-features"),
             (self.no_default_features, "--no-default-features"),

@@ -30,6 +30,7 @@ pub mod output;
 pub mod pack;
 pub mod pipeline;
 pub mod plan;
+pub mod policy;
 pub mod project;
 pub mod provenance;
 pub mod publish;

@@ -75,12 +75,7 @@ impl Project {
     /// # Errors
     ///
     /// [`Error::Cargo`] where cargo refuses (it has said why).
-    pub fn graph(
-        &self,
-        flags: &CargoFlags,
-        target: &str,
-        cancel: &Cancel,
-    ) -> Result<Whole, Error> {
+    pub fn graph(&self, flags: &CargoFlags, target: &str, cancel: &Cancel) -> Result<Whole, Error> {
         let manifest = self.metadata.workspace_root.join("Cargo.toml");
         let mut extra: Vec<String> = flags.feature_args();
         // Of a specification in a file, cargo knows the platform only while it builds.

@@ -47,7 +47,9 @@ impl Source {
     }
 
     fn digest(&self) -> Option<Value> {
-        self.revision.as_ref().map(|commit| json!({"gitCommit": commit}))
+        self.revision
+            .as_ref()
+            .map(|commit| json!({"gitCommit": commit}))
     }
 
     fn to_json(&self) -> Value {
@@ -167,7 +169,10 @@ pub fn of_package(run: &Run, compiled: &Compiled<'_>) -> Attestation {
         let commit = toolchain.rustc("commit-hash").filter(|c| *c != "unknown");
         dependencies.push(object([
             ("name", Some("rustc".into())),
-            ("uri", Some(format!("git+https://github.com/rust-lang/rust@{release}").into())),
+            (
+                "uri",
+                Some(format!("git+https://github.com/rust-lang/rust@{release}").into()),
+            ),
             ("digest", commit.map(|commit| json!({"gitCommit": commit}))),
         ]));
     }
@@ -241,14 +246,23 @@ fn shrinking(options: &shrink::Options) -> Value {
         ("optimizeFor", Some(options.optimize_for.name().into())),
         ("keepSections", Some(options.keep_sections.clone().into())),
         ("keepExports", options.keep_exports.clone().map(Value::from)),
-        ("stubImports", names(options.stub_imports.iter().map(stub).collect())),
+        (
+            "stubImports",
+            names(options.stub_imports.iter().map(stub).collect()),
+        ),
         (
             "lower",
             names(options.lower.iter().map(|l| l.name().to_owned()).collect()),
         ),
         (
             "allowProposals",
-            names(options.allow_proposals.iter().flat_map(|p| p.0.to_strings()).collect()),
+            names(
+                options
+                    .allow_proposals
+                    .iter()
+                    .flat_map(|p| p.0.to_strings())
+                    .collect(),
+            ),
         ),
         (
             "assume",
@@ -298,7 +312,9 @@ fn scrubbed(words: &[String]) -> Value {
 
 /// An object of what is there.
 fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
-    let there = fields.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?)));
+    let there = fields
+        .into_iter()
+        .filter_map(|(k, v)| Some((k.to_owned(), v?)));
     Value::Object(there.collect::<Map<_, _>>())
 }
 

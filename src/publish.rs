@@ -169,7 +169,9 @@ impl Item {
         let Some(signing) = &self.signing else {
             return Ok((Vec::new(), Vec::new()));
         };
-        let Bundle { manifest, bytes, .. } = &self.bundle;
+        let Bundle {
+            manifest, bytes, ..
+        } = &self.bundle;
         let signed = attach::sign(place, manifest, bytes, signing).await?;
         let mut attested = Vec::new();
         for attestation in &self.attestations {

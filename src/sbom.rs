@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::Error;
 use crate::oci::Digest;
@@ -27,6 +28,7 @@ pub const PREDICATE_TYPE: &str = "https://cyclonedx.org/bom";
 const FORMAT: &str = "CycloneDX";
 const SPEC_VERSION: &str = "1.5";
 const SCHEMA: &str = "http://cyclonedx.org/schema/bom-1.5.schema.json";
+const SHA256: &str = "SHA-256";
 const MIME_TYPE: &str = "application/wasm";
 /// Properties have names with a namespace.
 /// <https://github.com/CycloneDX/cyclonedx-property-taxonomy>
@@ -102,7 +104,9 @@ impl Graph {
         for (listed, number) in crates.iter().zip(&numbers) {
             let Some(number) = *number else { continue };
             let required = listed.requires.iter();
-            let required = required.filter_map(|&n| *numbers.get(n)?).filter(|&n| n != number);
+            let required = required
+                .filter_map(|&n| *numbers.get(n)?)
+                .filter(|&n| n != number);
             edges[number].extend(required);
             if only_root.is_none() && (listed.root || crates.iter().all(|c| !c.root)) {
                 edges[0].insert(number);
@@ -286,10 +290,12 @@ pub fn make(graph: &Graph, subject: &Subject<'_>, created: Timestamp) -> Result<
     root.mime_type = Some(MIME_TYPE);
     root.scope = None;
     root.hashes = vec![Hash {
-        alg: "SHA-256",
+        alg: SHA256,
         content: subject.sha256.to_owned(),
     }];
-    let target = subject.target.map(|t| ("cargo:target".to_owned(), t.to_owned()));
+    let target = subject
+        .target
+        .map(|t| ("cargo:target".to_owned(), t.to_owned()));
     let facts = target.into_iter().chain(graph.facts.iter().cloned());
     root.properties
         .extend(facts.map(|(name, value)| property(&name, value)));
@@ -323,6 +329,18 @@ pub fn make(graph: &Graph, subject: &Subject<'_>, created: Timestamp) -> Result<
     Ok(json)
 }
 
+/// The sha256 of the module that an SBOM is about, in hex, where it is about one and says
+/// so.
+#[must_use]
+pub fn module_of(sbom: &Value) -> Option<&str> {
+    let component = sbom.pointer("/metadata/component")?;
+    if component["mime-type"] != MIME_TYPE {
+        return None;
+    }
+    let mut hashes = component["hashes"].as_array()?.iter();
+    hashes.find(|hash| hash["alg"] == SHA256)?["content"].as_str()
+}
+
 /// A UUID of version 8 that follows from the content.
 /// <https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-8>
 fn serial_number(content: &Digest) -> String {
@@ -343,9 +361,9 @@ fn bom_refs(packages: &[Package]) -> Vec<String> {
     packages
         .iter()
         .map(|package| {
-            let plain = package.purl().unwrap_or_else(|| {
-                format!("{}@{}", package.name, package.version)
-            });
+            let plain = package
+                .purl()
+                .unwrap_or_else(|| format!("{}@{}", package.name, package.version));
             let mut name = plain.clone();
             for n in 2.. {
                 if seen.insert(name.clone()) {
@@ -365,10 +383,7 @@ impl Package {
 }
 
 fn component(package: &Package, bom_ref: &str) -> Component {
-    let references = [
-        ("vcs", &package.repository),
-        ("website", &package.homepage),
-    ];
+    let references = [("vcs", &package.repository), ("website", &package.homepage)];
     Component {
         kind: "library",
         mime_type: None,
@@ -384,7 +399,7 @@ fn component(package: &Package, bom_ref: &str) -> Component {
             .checksum
             .iter()
             .map(|content| Hash {
-                alg: "SHA-256",
+                alg: SHA256,
                 content: content.clone(),
             })
             .collect(),
@@ -429,6 +444,8 @@ fn license(package: &Package) -> Option<License> {
     if spdx::Expression::parse(&canonical).is_ok() {
         Some(License::Expression(canonical))
     } else {
-        (!text.is_empty()).then(|| License::License { name: text.to_owned() })
+        (!text.is_empty()).then(|| License::License {
+            name: text.to_owned(),
+        })
     }
 }

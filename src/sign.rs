@@ -15,7 +15,9 @@ use serde::Serialize;
 
 pub mod attach;
 pub mod attestation;
+pub mod blob;
 pub mod bundle;
+pub mod embedded;
 pub mod encrypted;
 pub mod key;
 pub mod place;

@@ -60,7 +60,10 @@ pub fn describe(folder: &Path, revision: Option<String>, ignored: &Path) -> prov
         status.push(&exclude);
     }
     provenance::Source {
-        repository: remote.as_deref().and_then(repository).or_else(ci::repository),
+        repository: remote
+            .as_deref()
+            .and_then(repository)
+            .or_else(ci::repository),
         revision,
         reference: ci::reference(),
         folder: git(&words("rev-parse --show-prefix"))
@@ -152,7 +155,10 @@ mod tests {
     #[test]
     fn remotes_lose_their_secrets() {
         for (remote, address) in [
-            ("https://ci:token@git.example/a/b.git", Some("https://git.example/a/b.git")),
+            (
+                "https://ci:token@git.example/a/b.git",
+                Some("https://git.example/a/b.git"),
+            ),
             ("git@git.example:a/b.git", Some("ssh://git.example/a/b.git")),
             ("ssh://git@git.example:22/a", Some("ssh://git.example:22/a")),
             ("/home/me/repository", None),

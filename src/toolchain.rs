@@ -30,7 +30,10 @@ pub fn sysroot(rustc: &Path, folder: &Path) -> Result<PathBuf, Error> {
 /// [`Error::Tool`] where rustc cannot be run.
 pub fn describe(sysroot: &Path, rustc: &Path, folder: &Path) -> Result<Toolchain, Error> {
     let own = |name: &str| {
-        let path = sysroot.join("bin").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+        let path = sysroot
+            .join("bin")
+            .join(name)
+            .with_extension(std::env::consts::EXE_EXTENSION);
         path.is_file().then_some(path)
     };
     let rustc = own("rustc").unwrap_or_else(|| rustc.to_owned());

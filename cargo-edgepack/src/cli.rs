@@ -19,7 +19,7 @@ mod worker;
 
 pub use attest::{ProvenanceSwitch, SbomSwitch};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
-pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, TrustFlags, Verify};
+pub use sign::{Demands, FormatArg, Keygen, Sign, SignMode, Signing, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\
@@ -70,13 +70,13 @@ pub enum Command {
     /// Fetch a module or component from a registry or an OCI image layout.
     ///
     /// FILE appears once every digest was checked, and not before.
-    Pull(Pull),
-    /// Sign an artifact that is published, and print HOST/PATH@DIGEST.
+    Pull(Box<Pull>),
+    /// Sign an artifact that is published, and print HOST/PATH@DIGEST; or a file.
     ///
     /// The digest that REF stands for is signed. cosign verifies what is written.
-    Sign(Sign),
-    /// Check that an artifact is signed with a key.
-    Verify(Verify),
+    Sign(Box<Sign>),
+    /// Check that artifacts are signed by whom you trust, and what is attested of them.
+    Verify(Box<Verify>),
     /// Make a key pair: NAME.key, encrypted with a password, and NAME.pub.
     Keygen(Keygen),
     /// Store credentials for a registry, where docker or podman keeps them.
@@ -456,6 +456,8 @@ pub enum SchemaOf {
     Inspect,
     /// `inspect --json` of an artifact.
     Artifact,
+    /// verify.toml.
+    Policy,
 }
 
 impl BuildFlags {

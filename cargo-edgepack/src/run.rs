@@ -5,6 +5,8 @@ mod build;
 mod publish;
 mod registry;
 mod sign;
+mod sign_file;
+mod verify;
 mod worker;
 
 use std::path::Path;
@@ -21,6 +23,7 @@ use edgepack::inspect::{self, ArtifactInspection, Inspection};
 use edgepack::output;
 use edgepack::pipeline::{self, Context};
 use edgepack::plan::{Overrides, Settings};
+use edgepack::policy::Policy;
 use edgepack::report::Report;
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
@@ -126,6 +129,7 @@ impl App {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
                     SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
                     SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
+                    SchemaOf::Policy => self.printer.pretty_json(&Policy::schema())?,
                     SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
                 }
                 Ok(exit_code::OK)
@@ -266,4 +270,3 @@ impl App {
         Ok(exit_code::OK)
     }
 }
-

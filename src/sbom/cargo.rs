@@ -164,10 +164,15 @@ fn is_on(
 fn turned_on(key: &str, package: &CargoPackage, features: &BTreeSet<String>) -> bool {
     features.iter().any(|feature| {
         feature == key
-            || package.features.get(feature).into_iter().flatten().any(|value| {
-                value.strip_prefix("dep:") == Some(key)
-                    || value.split_once('/').is_some_and(|(name, _)| name == key)
-            })
+            || package
+                .features
+                .get(feature)
+                .into_iter()
+                .flatten()
+                .any(|value| {
+                    value.strip_prefix("dep:") == Some(key)
+                        || value.split_once('/').is_some_and(|(name, _)| name == key)
+                })
     })
 }
 
@@ -190,7 +195,10 @@ fn describe(
         origin,
         checksum: lock.checksum(package),
         license: package.license.clone(),
-        license_file: package.license_file.as_ref().and_then(|f| Some(f.file_name()?.to_owned())),
+        license_file: package
+            .license_file
+            .as_ref()
+            .and_then(|f| Some(f.file_name()?.to_owned())),
         description: package.description.clone(),
         repository: package.repository.clone(),
         homepage: package.homepage.clone(),
@@ -240,7 +248,9 @@ mod tests {
         let new = format!(
             "version = 4\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"{source}\"\nchecksum = \"{sum}\"\n[[package]]\nname = \"b\"\nversion = \"0.1.0\"\n"
         );
-        let old = format!("[metadata]\n\"checksum a 1.0.0 ({source})\" = \"{sum}\"\n\"checksum b 1.0.0 ({source})\" = \"<none>\"\n");
+        let old = format!(
+            "[metadata]\n\"checksum a 1.0.0 ({source})\" = \"{sum}\"\n\"checksum b 1.0.0 ({source})\" = \"<none>\"\n"
+        );
         let lock = Lock(BTreeMap::from([(
             ("a".into(), "1.0.0".into(), source.into()),
             sum,
@@ -266,13 +276,37 @@ mod tests {
     fn files_for_the_target_are_told_from_those_for_this_machine() {
         let wasm = "wasm32-wasip1";
         for (file, target, profile, is) in [
-            ("/w/target/wasm32-wasip1/release/deps/liba.rlib", wasm, "release", true),
-            ("/w/target/wasm32-wasip1/debug/deps/liba.rlib", wasm, "dev", true),
+            (
+                "/w/target/wasm32-wasip1/release/deps/liba.rlib",
+                wasm,
+                "release",
+                true,
+            ),
+            (
+                "/w/target/wasm32-wasip1/debug/deps/liba.rlib",
+                wasm,
+                "dev",
+                true,
+            ),
             ("/w/target/release/deps/liba.rlib", wasm, "release", false),
-            ("/w/wasm32-wasip1/target/release/liba.so", wasm, "release", false),
-            ("/w/target/mine/small/liba.rlib", "specs/mine.json", "small", true),
+            (
+                "/w/wasm32-wasip1/target/release/liba.so",
+                wasm,
+                "release",
+                false,
+            ),
+            (
+                "/w/target/mine/small/liba.rlib",
+                "specs/mine.json",
+                "small",
+                true,
+            ),
         ] {
-            assert_eq!(is_for_target(Path::new(file), target, profile), is, "{file}");
+            assert_eq!(
+                is_for_target(Path::new(file), target, profile),
+                is,
+                "{file}"
+            );
         }
     }
 }

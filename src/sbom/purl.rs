@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn no_secret_is_shown() {
         for (url, shown) in [
-            ("https://me:token@example.com/a?key=token#token", Some("https://example.com/a")),
+            (
+                "https://me:token@example.com/a?key=token#token",
+                Some("https://example.com/a"),
+            ),
             ("ssh://git@example.com/a", None),
             ("not a url", None),
         ] {

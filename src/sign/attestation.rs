@@ -2,6 +2,7 @@
 //! hold to be of use.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -9,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::refusal::Refusal;
-use crate::error::did_you_mean;
+use super::statement::{MAX_ATTESTATION, Wanted};
+use crate::error::{Error, did_you_mean};
+use crate::output;
 use crate::registry::failure::printable;
 use crate::{provenance, sbom};
 
@@ -20,6 +23,38 @@ pub struct Attestation {
     pub predicate_type: String,
     /// The predicate.
     pub predicate: Value,
+}
+
+impl Attestation {
+    /// Reads a predicate from a file of JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Signature`] where it is no such predicate.
+    pub fn read(predicate_type: &str, file: &Path) -> Result<Self, Error> {
+        let wrong = |why: String, hint: Option<&str>| Error::Signature {
+            message: format!("`{}` cannot be attested: {why}", file.display()),
+            hint: hint.map(str::to_owned),
+        };
+        let bytes = output::read_small(file, MAX_ATTESTATION)?;
+        let predicate: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| wrong(format!("it is no JSON: {e}"), None))?;
+        if predicate.get("_type").is_some() && predicate.get("predicate").is_some() {
+            return Err(wrong(
+                "it is a whole statement".into(),
+                Some("a file with what stands in its `predicate` alone is needed"),
+            ));
+        }
+        let wanted = Wanted::of_type(predicate_type);
+        if let Some(kind) = wanted.kind() {
+            kind.check(&predicate)
+                .map_err(|refusal| wrong(refusal.to_string(), None))?;
+        }
+        Ok(Attestation {
+            predicate_type: predicate_type.to_owned(),
+            predicate,
+        })
+    }
 }
 
 /// The attestations that have short names.
@@ -105,7 +140,9 @@ impl Kind {
                 ("serial_number", text("/serialNumber")),
                 (
                     "components",
-                    predicate["components"].as_array().map(|c| c.len().to_string()),
+                    predicate["components"]
+                        .as_array()
+                        .map(|c| c.len().to_string()),
                 ),
             ],
             Kind::Provenance => vec![
@@ -113,13 +150,15 @@ impl Kind {
                 ("builder", text("/runDetails/builder/id")),
                 (
                     "source",
-                    text("/buildDefinition/externalParameters/source/uri")
-                        .or_else(|| text("/buildDefinition/externalParameters/workflow/repository")),
+                    text("/buildDefinition/externalParameters/source/uri").or_else(|| {
+                        text("/buildDefinition/externalParameters/workflow/repository")
+                    }),
                 ),
                 (
                     "commit",
-                    text("/buildDefinition/externalParameters/source/digest/gitCommit")
-                        .or_else(|| text("/buildDefinition/resolvedDependencies/0/digest/gitCommit")),
+                    text("/buildDefinition/externalParameters/source/digest/gitCommit").or_else(
+                        || text("/buildDefinition/resolvedDependencies/0/digest/gitCommit"),
+                    ),
                 ),
             ],
         };
@@ -208,8 +247,16 @@ mod tests {
     #[test]
     fn types_have_short_names() {
         assert_eq!("sbom".parse(), Ok(Kind::Sbom));
-        assert!("sbmo".parse::<Kind>().unwrap_err().contains("did you mean `sbom`"));
-        assert_eq!(predicate_type("cyclonedx").as_deref(), Ok(sbom::PREDICATE_TYPE));
+        assert!(
+            "sbmo"
+                .parse::<Kind>()
+                .unwrap_err()
+                .contains("did you mean `sbom`")
+        );
+        assert_eq!(
+            predicate_type("cyclonedx").as_deref(),
+            Ok(sbom::PREDICATE_TYPE)
+        );
         assert!(predicate_type("https://x.example/a").is_ok());
         assert!(predicate_type("nonsense").is_err());
         assert!(predicate_type(super::super::statement::SIGNATURE).is_err());

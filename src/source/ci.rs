@@ -10,7 +10,9 @@ use crate::provenance::Builder;
 use crate::sbom::purl::without_secrets;
 
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.trim().is_empty())
 }
 
 fn is_on(name: &str) -> bool {
@@ -30,7 +32,9 @@ fn github() -> Option<Builder> {
         let repository = variable("GITHUB_REPOSITORY")?;
         let id = variable("GITHUB_RUN_ID")?;
         let attempt = variable("GITHUB_RUN_ATTEMPT").unwrap_or_else(|| "1".into());
-        Some(format!("{server}/{repository}/actions/runs/{id}/attempts/{attempt}"))
+        Some(format!(
+            "{server}/{repository}/actions/runs/{id}/attempts/{attempt}"
+        ))
     };
     Some(Builder {
         id: format!("{server}/{workflow}"),

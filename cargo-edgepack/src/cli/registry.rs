@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, ProvenanceSwitch, Reporting, SbomSwitch, Signing, TrustFlags};
+use super::{BuildFlags, Demands, ProvenanceSwitch, Reporting, SbomSwitch, Signing};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -100,7 +100,7 @@ pub struct Pull {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
     #[arg(
         value_name = "REF",
-        required_unless_present = "package",
+        required_unless_present_any = ["package", "policy"],
         conflicts_with = "package"
     )]
     pub reference: Option<String>,
@@ -110,9 +110,9 @@ pub struct Pull {
     /// Where the module goes; `-` stands for stdout.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Write nothing unless the artifact is signed by these.
+    /// Write nothing unless this holds.
     #[command(flatten)]
-    pub trust: TrustFlags,
+    pub demands: Demands,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,

@@ -59,7 +59,10 @@ impl Printer {
         }
         for attestation in &report.attestations {
             let state = state(attestation.state);
-            row("attested", &format!("{} ({state})", attestation.predicate_type));
+            row(
+                "attested",
+                &format!("{} ({state})", attestation.predicate_type),
+            );
         }
         if report.dry_run {
             for blob in &item.bundle.blobs {

@@ -114,7 +114,10 @@ impl App {
         }
         let lock = project.lock_file()?;
         if wishes.sbom {
-            let text = lock.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let text = lock
+                .as_deref()
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
             known.lock = Lock::parse(&text);
         }
         if wishes.provenance {
@@ -131,7 +134,12 @@ impl App {
     fn run_of_file(&self) -> Run {
         Run {
             builder: ci::builder(),
-            optimizers: self.worker.producers().into_iter().map(|p| p.name).collect(),
+            optimizers: self
+                .worker
+                .producers()
+                .into_iter()
+                .map(|p| p.name)
+                .collect(),
             ..Run::default()
         }
     }
@@ -153,8 +161,12 @@ impl App {
             None => None,
         };
         let none = std::collections::BTreeSet::new();
-        let features: Vec<String> =
-            units.get(&package.id).unwrap_or(&none).iter().cloned().collect();
+        let features: Vec<String> = units
+            .get(&package.id)
+            .unwrap_or(&none)
+            .iter()
+            .cloned()
+            .collect();
         let provenance = compiled.toolchain.map(|toolchain| {
             provenance::of_package(
                 &known.run,
@@ -231,7 +243,11 @@ impl App {
     }
 
     /// Builds; the exit code where the module is not to be used.
-    fn sbom_of_project(&self, flags: &Sbom, cargo: &CargoFlags) -> Result<Result<Vec<u8>, u8>, Error> {
+    fn sbom_of_project(
+        &self,
+        flags: &Sbom,
+        cargo: &CargoFlags,
+    ) -> Result<Result<Vec<u8>, u8>, Error> {
         let several = |what: &str, hint: String| Error::Usage {
             message: format!("there are several {what}, and an SBOM is about one module"),
             hint: Some(hint),
@@ -251,7 +267,11 @@ impl App {
         let (destination, built) = self.build_project(&flags.flags, cargo, &approve)?;
         let (reports, sboms): (Vec<_>, Vec<_>) = built
             .into_iter()
-            .map(|Built { report, attested, .. }| (report, attested.sbom))
+            .map(
+                |Built {
+                     report, attested, ..
+                 }| (report, attested.sbom),
+            )
             .unzip();
         let report = Report::new(reports);
         write_report(&report, &destination)?;
@@ -269,7 +289,11 @@ impl App {
     }
 }
 
-fn make_sbom(graph: &sbom::Graph, report: &PackageReport, created: Timestamp) -> Result<Vec<u8>, Error> {
+fn make_sbom(
+    graph: &sbom::Graph,
+    report: &PackageReport,
+    created: Timestamp,
+) -> Result<Vec<u8>, Error> {
     let subject = Subject {
         name: &report.name,
         version: &report.version,

@@ -101,7 +101,10 @@ pub(super) fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
 
 impl App {
     pub(super) fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
-        let asked = flags.sbom.wish().or(environment::switch(environment::PUBLISH_SBOM)?);
+        let asked = flags
+            .sbom
+            .wish()
+            .or(environment::switch(environment::PUBLISH_SBOM)?);
         let approve = |publish: &PublishConfig, _: &SignConfig| {
             Ok(Wishes {
                 sbom: asked.or(publish.sbom) == Some(true),
@@ -268,7 +271,8 @@ impl App {
                 }
                 (made, _) => made?,
             };
-            let some = |pick: fn(&Wishes) -> bool| made.iter().any(|m| pick(&wishes[&m.package.id]));
+            let some =
+                |pick: fn(&Wishes) -> bool| made.iter().any(|m| pick(&wishes[&m.package.id]));
             let asked = Wishes {
                 sbom: some(|w| w.sbom),
                 provenance: some(|w| w.provenance),
@@ -290,7 +294,12 @@ impl App {
                 let reports: Result<Vec<_>, Error> = made
                     .into_iter()
                     .map(|made| {
-                        let Made { package, name, wasm, example } = made;
+                        let Made {
+                            package,
+                            name,
+                            wasm,
+                            example,
+                        } = made;
                         let input = Input {
                             wasm,
                             metadata: Metadata {
@@ -329,8 +338,7 @@ impl App {
                     toolchain: toolchain.as_ref().filter(|_| wishes.provenance),
                     created,
                 };
-                let attested =
-                    self.attest_package(&known, &compiled, &mut report, &destination)?;
+                let attested = self.attest_package(&known, &compiled, &mut report, &destination)?;
                 self.printer.package(&report);
                 built.push(Built {
                     version: Some(report.version.clone()),

@@ -18,16 +18,17 @@ use edgepack::registry::http::{Options, block_on};
 use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
 use edgepack::report::{
-    AttestationReport, OciReport, PublishReport, Report, SignatureReport, SignatureState, TagReport, TagState,
+    AttestationReport, OciReport, PublishReport, Report, SignatureReport, SignatureState,
+    TagReport, TagState,
 };
 use edgepack::sign::Format;
 use edgepack::sign::attach::Signing;
 use edgepack::sign::attestation::Attestation;
 
-use super::sign::Signers;
 use super::App;
 use super::attest::Wishes;
 use super::build::{Approve, Built, write_report};
+use super::sign::Signers;
 use crate::cli::{MessageFormat, Publish};
 use crate::progress::Progress;
 
@@ -102,11 +103,7 @@ impl App {
             Ok(switches.wishes(config, signed))
         })?;
         if report.exit_code() != exit_code::OK {
-            self.finish(
-                &report,
-                folder.as_ref(),
-                flags.reporting.message_format,
-            )?;
+            self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
             return Ok(report.exit_code());
         }
 
@@ -164,11 +161,7 @@ impl App {
                 }
             }
         }
-        self.finish(
-            &report,
-            folder.as_ref(),
-            flags.reporting.message_format,
-        )?;
+        self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
         Ok(code)
     }
 
