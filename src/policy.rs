@@ -276,8 +276,8 @@ mod tests {
             ("rules = []", "no rules"),
             ("[[rulse]]", "unknown key `rulse`"),
             (
-                "[[rules]]\nrepository = \"a\"\nkye = \"k\"",
-                "unknown key `rules.kye`",
+                "[[rules]]\nrepository = \"a\"\nisuer = \"k\"",
+                "unknown key `rules.isuer`",
             ),
             ("[[rules]]\nkey = \"k\"", "no repository"),
             ("[[rules]]\nrepository = \"a\"", "neither a key"),
@@ -305,9 +305,9 @@ mod tests {
             assert!(error.to_string().contains(words), "{text}: {error}");
             assert_eq!(error.exit_code(), crate::exit_code::USAGE, "{text}");
         }
-        let hint = read("[[rules]]\nrepository = \"a\"\nkye = \"k\"")
+        let hint = read("[[rules]]\nrepository = \"a\"\nisuer = \"k\"")
             .unwrap_err()
             .hint();
-        assert_eq!(hint.as_deref(), Some("did you mean `rules.key`?"));
+        assert_eq!(hint.as_deref(), Some("did you mean `rules.issuer`?"));
     }
 }

@@ -145,23 +145,16 @@ impl App {
             return Err(Error::usage("--bundle goes with a file"));
         }
         let client = self.client_for(reference, &flags.access)?;
-        let (name, digest, outcome) =
-            block_on(&self.cancel, async {
-                let mut source = Source::parse(reference, &client)?;
-                let outcome = demands.check(&mut source, &client).await?;
-                let outcome =
-                    match outcome {
-                        Some(outcome) => outcome,
-                        // Says what is missing.
-                        None => {
-                            return Err(demands.spec.open(&client).await.err().unwrap_or_else(
-                                || Error::usage("nothing says who must have signed"),
-                            ));
-                        }
-                    };
-                let (manifest, _) = source.pin().await?;
-                Ok((source.name(&manifest.digest), manifest.digest, outcome))
-            })?;
+        let (name, digest, outcome) = block_on(&self.cancel, async {
+            let mut source = Source::parse(reference, &client)?;
+            let Some((digest, outcome)) = demands.check(&mut source, &client).await? else {
+                // Says what is missing.
+                let missing = demands.spec.open(&client).await.err();
+                let other = || Error::usage("nothing says who must have signed");
+                return Err(missing.unwrap_or_else(other));
+            };
+            Ok((source.name(&digest), digest, outcome))
+        })?;
         self.printer.verified(&name, &outcome);
         if flags.json {
             self.printer.json(&serde_json::json!({
