@@ -155,6 +155,25 @@ impl CargoFlags {
         Ok(())
     }
 
+    /// The words for cargo about features.
+    #[must_use]
+    pub fn feature_args(&self) -> Vec<String> {
+        let mut args: Vec<String> = self
+            .features
+            .iter()
+            .map(|f| format!("--features={f}"))
+            .collect();
+        for (set, word) in [
+            (self.all_features, "--all-features"),
+            (self.no_default_features, "--no-default-features"),
+        ] {
+            if set {
+                args.push(word.to_owned());
+            }
+        }
+        args
+    }
+
     /// `--locked`, `--offline` and `--frozen`, as far as they are set.
     #[must_use]
     pub fn lock_args(&self) -> Vec<&'static str> {

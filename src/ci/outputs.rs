@@ -100,6 +100,7 @@ pub fn outputs(report: &Report, folder: Option<&Path>) -> Vec<Output> {
                 formats.join(",")
             }),
         ),
+        ("sbom", of_packages(&|i| path(packages[i].sbom.as_deref()))),
         ("report", beside("report.json")),
         ("summary", beside("summary.md")),
         ("sarif", beside("results.sarif")),
