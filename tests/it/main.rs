@@ -19,6 +19,7 @@ mod corpus;
 mod external;
 mod fixtures;
 mod generated;
+mod gitlab;
 mod hostile_registry;
 mod interface;
 mod min_size;
