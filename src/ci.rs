@@ -12,6 +12,7 @@ pub mod matrix;
 pub mod origin;
 pub mod quality;
 pub mod sarif;
+pub mod starter;
 pub mod summary;
 pub mod workflow;
 

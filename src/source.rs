@@ -35,6 +35,15 @@ pub fn commit(folder: &Path) -> Option<Commit> {
     })
 }
 
+/// The folder of the repository that `folder` is in; `None` without git or a repository.
+#[must_use]
+pub fn repository(folder: &Path) -> Option<PathBuf> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(folder);
+    let out = tool::capture(git.args(["rev-parse", "--show-toplevel"])).ok()?;
+    Some(PathBuf::from(out.trim_end_matches(['\r', '\n']))).filter(|top| top.is_absolute())
+}
+
 /// `SOURCE_DATE_EPOCH`, where it is set.
 /// Spec: <https://reproducible-builds.org/specs/source-date-epoch/>.
 ///

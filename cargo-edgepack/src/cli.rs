@@ -14,6 +14,7 @@ use edgepack::size::ByteCount;
 
 mod cache;
 mod ci;
+mod init;
 mod plan;
 mod registry;
 mod sign;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use cache::Cache;
 pub use ci::{ReportFormat, Results};
+pub use init::{Ci, Init};
 pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
 pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
@@ -89,6 +91,10 @@ pub enum Command {
     /// Show where results of shrinking are kept and how much there is, clear it, or share it
     /// through a registry.
     Cache(Cache),
+    /// Write what a project begins with: a table of settings, or a workflow and a pipeline.
+    ///
+    /// A file that was changed stays as it is: a second run changes nothing.
+    Init(Init),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
     /// Runs the optimiser on one core module; the tool starts itself with this.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod ci;
+mod init;
 mod plan;
 mod publish;
 mod registry;
@@ -133,6 +134,7 @@ impl App {
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
             Command::Cache(flags) => self.cache(flags),
+            Command::Init(flags) => self.init(flags),
             Command::Schema(flags) => {
                 match flags.of {
                     SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,

@@ -19,6 +19,7 @@ mod external;
 mod fixtures;
 mod generated;
 mod hostile_registry;
+mod init;
 mod interface;
 mod min_size;
 mod pack;
