@@ -2,6 +2,7 @@
 
 mod cache;
 mod ci;
+mod describe;
 mod init;
 mod plan;
 mod publish;
@@ -21,12 +22,12 @@ use edgepack::config::{Config, PublishConfig, SignConfig};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::inspect::{self, ArtifactInspection, Inspection};
+use edgepack::inspect::{self, Inspection};
 use edgepack::levers::BuildSize;
 use edgepack::output;
 use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context, Destination, Input};
-use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Planned, Settings};
+use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
 use edgepack::project::Project;
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::shrink::external::WasmOpt;
@@ -35,7 +36,7 @@ use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
-use crate::cli::{self, BuildFlags, Cli, Command, ReportFormat, SchemaOf};
+use crate::cli::{self, BuildFlags, Cli, Command, ReportFormat};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -135,16 +136,9 @@ impl App {
             Command::Inspect(flags) => self.inspect(flags),
             Command::Cache(flags) => self.cache(flags),
             Command::Init(flags) => self.init(flags),
-            Command::Schema(flags) => {
-                match flags.of {
-                    SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
-                    SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
-                    SchemaOf::Plan => self.printer.pretty_json(&Planned::schema())?,
-                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
-                    SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
-                }
-                Ok(exit_code::OK)
-            }
+            Command::Schema(flags) => self.schema(flags),
+            Command::Completions(flags) => self.completions(flags),
+            Command::Man(flags) => self.man(flags),
             Command::OptimizeWorker(_) | Command::OptimizeExternal(_) => Ok(exit_code::USAGE),
         }
     }

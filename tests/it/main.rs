@@ -15,6 +15,7 @@ mod candidates;
 mod cases;
 mod ci_files;
 mod corpus;
+mod describe;
 mod external;
 mod fixtures;
 mod generated;
