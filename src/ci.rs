@@ -13,6 +13,7 @@ pub mod origin;
 pub mod outputs;
 pub mod quality;
 pub mod sarif;
+pub mod starter;
 pub mod summary;
 pub mod workflow;
 

@@ -16,16 +16,20 @@ use edgepack::size::ByteCount;
 mod attest;
 mod cache;
 mod ci;
+mod init;
 mod plan;
 mod registry;
+mod schema;
 mod sign;
 mod worker;
 
 pub use attest::{ProvenanceSwitch, SbomSwitch};
 pub use cache::Cache;
 pub use ci::{ReportFormat, Results};
+pub use init::{Ci, Init};
 pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
+pub use schema::{Completions, Man, Schema, SchemaOf};
 pub use sign::{Demands, FormatArg, Keygen, Sign, SignMode, Signing, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
@@ -97,8 +101,16 @@ pub enum Command {
     /// Show where results of shrinking are kept and how much there is, clear it, or share it
     /// through a registry.
     Cache(Cache),
+    /// Write what a project begins with: a table of settings, or a workflow and a pipeline.
+    ///
+    /// A file that was changed stays as it is: a second run changes nothing.
+    Init(Init),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Print the manual as a page for man, or write a page for each command.
+    Man(Man),
     /// Runs the optimiser on one core module; the tool starts itself with this.
     #[command(name = edgepack::shrink::worker::COMMAND, hide = true)]
     OptimizeWorker(OptimizeWorker),
@@ -446,32 +458,6 @@ pub struct Inspect {
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,
-}
-
-/// `schema`.
-#[derive(Debug, Args)]
-pub struct Schema {
-    /// Of what.
-    #[arg(value_enum, default_value_t)]
-    pub of: SchemaOf,
-}
-
-/// What has a schema.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SchemaOf {
-    /// report.json and `--message-format json`.
-    #[default]
-    Report,
-    /// [package.metadata.edgepack].
-    Config,
-    /// `plan --message-format json`.
-    Plan,
-    /// `inspect --json`.
-    Inspect,
-    /// `inspect --json` of an artifact.
-    Artifact,
-    /// verify.toml.
-    Policy,
 }
 
 impl BuildFlags {

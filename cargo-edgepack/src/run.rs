@@ -4,6 +4,8 @@ mod attest;
 mod build;
 mod cache;
 mod ci;
+mod describe;
+mod init;
 mod plan;
 mod publish;
 mod registry;
@@ -22,11 +24,10 @@ use edgepack::config::Config;
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::inspect::{self, ArtifactInspection, Inspection};
+use edgepack::inspect::{self, Inspection};
 use edgepack::output;
 use edgepack::pipeline::{self, Context};
-use edgepack::plan::{Overrides, Planned, Settings};
-use edgepack::policy::Policy;
+use edgepack::plan::{Overrides, Settings};
 use edgepack::report::Report;
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
@@ -34,7 +35,7 @@ use edgepack::sign::source::secret_variables;
 use edgepack::wasm::Wasm;
 
 use self::build::{absolute, file_metadata};
-use crate::cli::{self, Cli, Command, ReportFormat, SchemaOf};
+use crate::cli::{self, Cli, Command, ReportFormat};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -139,17 +140,10 @@ impl App {
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
             Command::Cache(flags) => self.cache(flags),
-            Command::Schema(flags) => {
-                match flags.of {
-                    SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
-                    SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
-                    SchemaOf::Plan => self.printer.pretty_json(&Planned::schema())?,
-                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
-                    SchemaOf::Policy => self.printer.pretty_json(&Policy::schema())?,
-                    SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
-                }
-                Ok(exit_code::OK)
-            }
+            Command::Init(flags) => self.init(flags),
+            Command::Schema(flags) => self.schema(flags),
+            Command::Completions(flags) => self.completions(flags),
+            Command::Man(flags) => self.man(flags),
             Command::OptimizeWorker(_) | Command::OptimizeExternal(_) => Ok(exit_code::USAGE),
         }
     }

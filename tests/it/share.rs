@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::support::peers::{Peers, Server};
 use crate::support::registry::{Auth, Options, Registry};
 use crate::support::tool::{Place, Run, run};
 
@@ -132,6 +133,23 @@ fn a_folder_takes_the_place_of_a_registry() {
         .exits(2)
         .says("oci:./DIR:TAG");
     cache(&other, &["--from", &name, "--to", &name]).exits(2);
+}
+
+#[test]
+fn registries_of_others_take_it() {
+    let Some(peers) = Peers::find() else { return };
+    for server in [Server::docker(&peers), Server::crane(&peers)] {
+        let name = server.reference("acme/cache:main");
+        let empty = Place::new();
+        cache(&empty, &["--from", &name])
+            .exits(0)
+            .says("there is no cache");
+        let sent = shared(&runner(0..2), &["--to", &name]);
+        assert_eq!(sent["moved"], 2);
+        assert_eq!(shared(&empty, &["--from", &name])["moved"], 2);
+        assert!(is_cached(&empty, 1));
+        assert_eq!(shared(&runner(1..3), &["--to", &name])["entries"], 3);
+    }
 }
 
 /// Nothing but results of shrinking leaves the machine: not where uploads are.
