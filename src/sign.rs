@@ -14,7 +14,10 @@ use std::str::FromStr;
 use serde::Serialize;
 
 pub mod attach;
+pub mod attestation;
+pub mod blob;
 pub mod bundle;
+pub mod embedded;
 pub mod encrypted;
 pub mod key;
 pub mod keyless;

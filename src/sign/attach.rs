@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::attestation::Attestation;
 use super::key::SigningKey;
 use super::place::{Place, Trouble};
 use super::signer::Signer;
@@ -99,10 +100,13 @@ pub async fn attest(
     place: Place<'_>,
     manifest: &Descriptor,
     bytes: &[u8],
-    predicate_type: &str,
-    predicate: &Value,
+    attestation: &Attestation,
     signing: &Signing,
 ) -> Result<bool, Error> {
+    let Attestation {
+        predicate_type,
+        predicate,
+    } = attestation;
     let wanted = Wanted {
         predicate_type,
         predicate: Some(predicate),

@@ -50,6 +50,15 @@ pub enum Refusal {
     /// A bundle of another kind.
     #[error("it is a bundle without a DSSE envelope")]
     NoEnvelope,
+    /// A bundle about a file holds a signature of its bytes.
+    #[error("it is a bundle without a signature of a file")]
+    NoMessageSignature,
+    /// The right key, or any, and another file.
+    #[error("it signs another file")]
+    OtherFile,
+    /// An SBOM of something else.
+    #[error("it is about another module, sha256:{0}")]
+    OtherModule(String),
     /// DSSE binds the type of the payload.
     #[error("its payload type is `{0}`, which is none of in-toto")]
     PayloadType(String),
@@ -135,6 +144,14 @@ pub enum Refusal {
     /// A signature is about one thing.
     #[error("it is about {0} subjects in place of one")]
     Subjects(usize),
+    /// An attestation that its readers cannot read.
+    #[error("it is no {kind} that makes sense: {why}")]
+    Malformed {
+        /// Its short name.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// The right key, another artifact.
     #[error("it signs another artifact, {0}")]
     OtherArtifact(String),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::attestation::Kind;
 use super::refusal::Refusal;
 use crate::error::Error;
 use crate::oci::Digest;
@@ -73,6 +74,24 @@ impl<'a> Wanted<'a> {
         self.predicate_type == SIGNATURE
     }
 
+    /// Which attestation it is, where it has a short name.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.predicate_type() == self.predicate_type)
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.kind() {
+            _ if self.is_signature() => "signature".into(),
+            Some(kind) => format!("{kind} attestation (`{}`)", self.predicate_type),
+            None => format!("attestation of the type `{}`", self.predicate_type),
+        }
+    }
+
     /// So many bytes of a bundle are read.
     #[must_use]
     pub fn limit(&self) -> u64 {
@@ -133,6 +152,9 @@ pub fn check(payload: &[u8], manifest: &Digest, wanted: &Wanted<'_>) -> Result<V
     }
     if wanted.predicate.is_some_and(|p| *p != statement.predicate) {
         return Err(Refusal::OtherPredicate);
+    }
+    if let Some(kind) = wanted.kind() {
+        kind.check(&statement.predicate)?;
     }
     Ok(statement.predicate)
 }

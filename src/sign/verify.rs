@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::Format;
+use super::attestation::Kind;
 use super::bundle::{self, Checked};
 use super::place::{Place, Trouble};
 use super::refusal::Refusal;
@@ -17,6 +18,8 @@ use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, MEDIA_TYPE_MANIFEST, Manifest};
 use crate::registry::failure::printable;
+use crate::sbom;
+use crate::unpack::{self, Payload};
 
 /// So many referrers, or layers, that may be signatures are looked at.
 pub const MAX_CANDIDATES: usize = 100;
@@ -101,6 +104,88 @@ pub async fn verify(
     }
     let name = format!("{}@{manifest}", place.name());
     Err(unsigned(&name, wanted, trust, &refused, others))
+}
+
+/// What holds of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The signature.
+    pub signature: Verified,
+    /// The attestations that had to be there, by the same signer.
+    pub attestations: Vec<(Kind, Verified)>,
+}
+
+/// Whether one of those who are trusted signed a manifest, whose bytes are given too, and
+/// made the attestations that are required.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub async fn verify_all(
+    place: Place<'_>,
+    manifest: &Digest,
+    bytes: &[u8],
+    require: &[Kind],
+    trusted: &[Trust],
+) -> Result<Outcome, Error> {
+    let mut first = None;
+    for trust in trusted {
+        let signature = match verify(place, manifest, &Wanted::SIGNATURE, trust).await {
+            Ok(signature) => signature,
+            // The next one may have signed.
+            Err(error @ Error::Signature { .. }) => {
+                first.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let mut attestations = Vec::new();
+        for &kind in require {
+            let wanted = Wanted::of_type(kind.predicate_type());
+            let verified = verify(place, manifest, &wanted, trust).await?;
+            if kind == Kind::Sbom {
+                is_about(&verified.predicate, bytes).map_err(|refusal| Error::Signature {
+                    message: format!(
+                        "the SBOM of {}@{manifest} in {}: {refusal}",
+                        place.name(),
+                        verified.manifest
+                    ),
+                    hint: Some("whoever signed it attested the wrong file".into()),
+                })?;
+            }
+            attestations.push((kind, verified));
+        }
+        return Ok(Outcome {
+            signature,
+            attestations,
+        });
+    }
+    Err(match (first, trusted.len()) {
+        (Some(Error::Signature { message, .. }), count @ 2..) => Error::Signature {
+            message: format!("none of {count} keys that are trusted: {message}"),
+            hint: Some("check that the keys are those of who published it".into()),
+        },
+        (Some(error), _) => error,
+        (None, _) => Error::usage("nothing says who must have signed"),
+    })
+}
+
+/// Whether the SBOM of a module is about the one in this manifest, as far as both say so.
+///
+/// # Errors
+///
+/// [`Refusal::OtherModule`].
+pub fn is_about(sbom: &Value, manifest: &[u8]) -> Result<(), Refusal> {
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
+        return Ok(());
+    };
+    let Ok(Payload::Raw(layer)) = unpack::locate(&manifest) else {
+        return Ok(());
+    };
+    match sbom::module_of(sbom) {
+        Some(hex) if hex != layer.digest.hex() => Err(Refusal::OtherModule(printable(hex))),
+        _ => Ok(()),
+    }
 }
 
 /// Looks for it in one format. The older one holds signatures alone.
@@ -293,11 +378,11 @@ fn unsigned(
     if refused.is_empty() {
         if !wanted.is_signature() {
             return Error::Signature {
-                message: format!(
-                    "{name} has no attestation of the type `{}`",
-                    wanted.predicate_type
+                message: format!("{name} has no {}", wanted.name()),
+                hint: Some(
+                    "publish attests it where it signs; to what is published: cargo edgepack sign REF --attest TYPE=FILE"
+                        .into(),
                 ),
-                hint: None,
             };
         }
         let mut message = format!("{name} is not signed");
@@ -317,11 +402,7 @@ fn unsigned(
     if refused.len() > MAX_REASONS {
         reasons.push(format!("and {} more", refused.len() - MAX_REASONS));
     }
-    let what = if wanted.is_signature() {
-        "signature".into()
-    } else {
-        format!("attestation of the type `{}`", wanted.predicate_type)
-    };
+    let what = wanted.name();
     let by_others = refused.iter().all(|(_, why)| why.is_by_others());
     let hint = match trust {
         _ if !by_others => "do not use the artifact before you know why",

@@ -8,26 +8,33 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod action;
 mod any_registry;
 mod bad_input;
 mod cache;
 mod candidates;
 mod cases;
+mod ci_files;
 mod corpus;
+mod describe;
 mod external;
 mod fixtures;
 mod generated;
+mod gitlab;
 mod hostile_registry;
+mod init;
 mod interface;
 mod min_size;
 mod pack;
 mod peers;
+mod plan;
 mod projects;
 mod publish;
 mod publish_faults;
 mod registry_itself;
 mod registry_peers;
 mod report;
+mod share;
 mod sign;
 mod sign_attacks;
 mod sign_keyless;

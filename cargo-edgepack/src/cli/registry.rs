@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Reporting, Signing, TrustFlags};
+use super::{BuildFlags, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -19,12 +19,21 @@ pub struct Publish {
     /// How to sign.
     #[command(flatten)]
     pub signing: Signing,
+    /// Whether an SBOM is attested.
+    #[command(flatten)]
+    pub sbom: SbomSwitch,
+    /// Whether provenance is.
+    #[command(flatten)]
+    pub provenance: ProvenanceSwitch,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,
     /// How to build.
     #[command(flatten)]
     pub build: BuildFlags,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Results,
 }
 
 /// Where artifacts go.
@@ -91,7 +100,7 @@ pub struct Pull {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
     #[arg(
         value_name = "REF",
-        required_unless_present = "package",
+        required_unless_present_any = ["package", "policy"],
         conflicts_with = "package"
     )]
     pub reference: Option<String>,
@@ -101,9 +110,9 @@ pub struct Pull {
     /// Where the module goes; `-` stands for stdout.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Write nothing unless the artifact is signed by these.
+    /// Write nothing unless this holds.
     #[command(flatten)]
-    pub trust: TrustFlags,
+    pub demands: Demands,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,

@@ -17,10 +17,8 @@ use edgepack::registry::http::{Client, Options, block_on};
 use edgepack::registry::package;
 use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote;
-use edgepack::sign::statement::Wanted;
-use edgepack::sign::verify;
 
-use super::App;
+use super::{App, verify};
 use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Pull, Transport};
 use crate::progress::Progress;
 
@@ -66,17 +64,17 @@ impl App {
             None => package::Config::default(),
         };
         options.plain_http.extend(wkg.plain_http());
+        let swallowed = flags.demands.policy.as_deref();
+        let swallowed = swallowed.filter(|v| flags.package.is_none() && verify::is_reference(v));
+        let reference = flags.reference.as_deref().or(swallowed);
         if flags.access.transport.plain_http
-            && let Some(text) = flags
-                .reference
-                .as_deref()
-                .filter(|t| !t.starts_with(LAYOUT_PREFIX))
+            && let Some(text) = reference.filter(|t| !t.starts_with(LAYOUT_PREFIX))
         {
             options
                 .plain_http
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
-        let trust = super::sign::spec(&flags.trust)?;
+        let demands = self.demands(&flags.demands)?;
         let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
@@ -93,26 +91,15 @@ impl App {
             Pending::new(&target)?
         };
         let (resolved, pulled, verified) = block_on(&self.cancel, async {
-            let trust = if trust.is_some() {
-                Some(trust.open(&client).await?)
-            } else {
-                None
-            };
-            let mut source = match (&flags.package, &flags.reference) {
+            let mut source = match (&flags.package, reference) {
                 (Some(package), _) => {
                     Source::remote(&wkg.locate(package, &client).await?, &client)?
                 }
                 (None, Some(text)) => Source::parse(text, &client)?,
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
-            let verified = match &trust {
-                Some(trust) => {
-                    let (manifest, _) = source.pin().await?;
-                    let wanted = Wanted::SIGNATURE;
-                    Some(verify::verify(source.place(), &manifest.digest, &wanted, trust).await?)
-                }
-                None => None,
-            };
+            let verified = demands.check(&mut source, &client).await?;
+            let verified = verified.map(|(_, outcome)| outcome);
             let resolved = pull::resolve(&source).await?;
             let pulled =
                 pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
@@ -141,6 +128,8 @@ impl App {
                 "size": pulled.size,
                 "sha256": pulled.digest.hex(),
                 "wasm": flags.output,
+                "signature": verified.as_ref().map(|v| &v.signature),
+                "attestations": verified.as_ref().map(verify::attestations),
             }))?,
         }
         Ok(exit_code::OK)

@@ -16,17 +16,18 @@ use edgepack::registry::http::{Client, block_on};
 use edgepack::registry::layout::LayoutReference;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote::Rights;
+use edgepack::sbom::PREDICATE_TYPE as SBOM;
 use edgepack::sign::attach::{self, Signing};
+use edgepack::sign::attestation::Attestation;
 use edgepack::sign::keyless::{self, Keyless, Settings, token};
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
-use edgepack::sign::statement::Wanted;
-use edgepack::sign::trust::Spec;
-use edgepack::sign::{Format, verify};
+use edgepack::sign::verify::is_about;
+use edgepack::sign::{Format, embedded};
 use edgepack::source;
 
-use super::{App, registry};
-use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode, TrustFlags, Verify};
+use super::{App, registry, verify};
+use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode};
 
 /// What to sign each artifact with: flags over variables over configuration. A key is
 /// opened once, and an identity asked for once, however many artifacts it signs.
@@ -243,15 +244,6 @@ fn no_key() -> Error {
     }
 }
 
-/// Whose signatures shall count: flags over variables.
-pub(super) fn spec(flags: &TrustFlags) -> Result<Spec, Error> {
-    let mut spec = flags.spec();
-    if spec.is_some() && spec.key.is_none() && spec.trusted_root.is_none() {
-        spec.trusted_root = environment::trusted_root()?;
-    }
-    Ok(spec)
-}
-
 fn formats(flags: &[FormatArg]) -> Vec<Format> {
     let chosen: Vec<Format> = flags.iter().map(|&f| f.into()).collect();
     Format::ALL
@@ -262,7 +254,11 @@ fn formats(flags: &[FormatArg]) -> Vec<Format> {
 
 impl App {
     /// The client for a command about one reference.
-    fn client_for(&self, reference: &str, access: &Access) -> Result<Arc<Client>, Error> {
+    pub(super) fn client_for(
+        &self,
+        reference: &str,
+        access: &Access,
+    ) -> Result<Arc<Client>, Error> {
         let mut options = self.options(access)?;
         if access.transport.plain_http && !reference.starts_with(LAYOUT_PREFIX) {
             options
@@ -273,6 +269,31 @@ impl App {
     }
 
     pub(super) fn sign(&self, flags: &Sign) -> Result<u8, Error> {
+        if flags.detach {
+            return self.detach(flags);
+        }
+        if flags.embed {
+            return self.embed(flags);
+        }
+        if flags.output.is_some() {
+            return Err(Error::usage("--output goes with --embed and --detach"));
+        }
+        if let Some(file) = verify::file(&flags.reference) {
+            if flags.keyless || flags.identity.identity_token.is_some() {
+                return Err(Error::Usage {
+                    message: "a file is signed with a key alone".into(),
+                    hint: Some("publish it, and sign what is in the registry".into()),
+                });
+            }
+            let key = match &flags.key {
+                Some(key) => key.clone(),
+                None => environment::signing()?.key.ok_or_else(no_key)?,
+            };
+            return self.sign_file(file, &KeySource::parse(&key)?, flags);
+        }
+        if flags.bundle.is_some() {
+            return Err(Error::usage("--bundle goes with a file"));
+        }
         if LayoutReference::parse(&flags.reference)
             .transpose()?
             .is_some()
@@ -284,6 +305,7 @@ impl App {
                 hint: Some("leave --format out, or sign what is in a registry".into()),
             });
         }
+        let attestations = attestations(flags)?;
         let client = self.client_for(&flags.reference, &flags.access)?;
         let mode = asked(
             flags.keyless.then_some(config::SignMode::Keyless),
@@ -310,45 +332,50 @@ impl App {
                 Some(&|text| self.printer.note(text)),
             )?
             .ok_or_else(no_key)?;
-        let (name, by, signed) = block_on(&self.cancel, async {
+        let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
             let (manifest, bytes) = source.pin().await?;
+            let name = source.name(&manifest.digest);
+            for sbom in attestations.iter().filter(|a| a.predicate_type == SBOM) {
+                is_about(&sbom.predicate, &bytes).map_err(|refusal| Error::Signature {
+                    message: format!("the SBOM cannot be attested to {name}: {refusal}"),
+                    hint: Some("attest the SBOM that was made with this artifact".into()),
+                })?;
+            }
             let signed = attach::sign(source.place(), &manifest, &bytes, &signing).await?;
+            let mut attested = Vec::new();
+            for attestation in &attestations {
+                let place = source.place();
+                let new = attach::attest(place, &manifest, &bytes, attestation, &signing).await?;
+                attested.push((attestation.predicate_type.as_str(), new));
+            }
             let by = signing.signer.signed_by().await?;
-            Ok((source.name(&manifest.digest), by, signed))
+            Ok((name, by, signed, attested))
         })?;
-        self.printer.signed(&name, &flags.reference, &by, &signed);
+        self.printer
+            .signed(&name, &flags.reference, &by, &signed, &attested);
         self.printer.data(format!("{name}\n").as_bytes())?;
         Ok(exit_code::OK)
     }
 
-    pub(super) fn verify(&self, flags: &Verify) -> Result<u8, Error> {
-        let client = self.client_for(&flags.reference, &flags.access)?;
-        let (name, manifest, verified) = block_on(&self.cancel, async {
-            let trust = spec(&flags.trust)?.open(&client).await?;
-            let mut source = Source::parse(&flags.reference, &client)?;
-            let (manifest, _) = source.pin().await?;
-            let wanted = Wanted::SIGNATURE;
-            let verified =
-                verify::verify(source.place(), &manifest.digest, &wanted, &trust).await?;
-            Ok((source.name(&manifest.digest), manifest, verified))
-        })?;
-        self.printer.verified(&name, &verified);
-        if flags.json {
-            self.printer.json(&serde_json::json!({
-                "reference": name,
-                "digest": manifest.digest,
-                "signature": verified,
-            }))?;
-        } else {
-            self.printer.data(format!("{name}\n").as_bytes())?;
-        }
-        Ok(exit_code::OK)
-    }
-
     pub(super) fn keygen(&self, flags: &Keygen) -> Result<u8, Error> {
-        let paths = keys::pair_paths(&flags.output_key_prefix);
+        let standard = if flags.embed { "ed25519" } else { "cosign" };
+        let prefix = flags.output_key_prefix.as_deref().unwrap_or(standard);
+        let paths = keys::pair_paths(prefix);
         keys::refuse_existing(&paths)?;
+        if flags.embed {
+            let made = embedded::generate();
+            keys::write_files(&paths, &made.secret, &made.public)?;
+            let [private, public] = &paths;
+            self.printer.note(&format!(
+                "the private key is in {}, not encrypted; the public one in {}",
+                private.display(),
+                public.display(),
+            ));
+            self.printer
+                .data(format!("{}\n{}\n", private.display(), public.display()).as_bytes())?;
+            return Ok(exit_code::OK);
+        }
         let password: Secret = if flags.password_stdin {
             registry::read_password("printenv KEY_PASSWORD | cargo edgepack keygen …")?
         } else {
@@ -374,4 +401,16 @@ impl App {
             .data(format!("{}\n{}\n", private.display(), public.display()).as_bytes())?;
         Ok(exit_code::OK)
     }
+}
+
+/// What files say that is to be attested.
+fn attestations(flags: &Sign) -> Result<Vec<Attestation>, Error> {
+    let sbom = flags.sbom.iter().map(|file| (SBOM, file));
+    let others = flags
+        .attest
+        .iter()
+        .map(|(kind, file)| (kind.as_str(), file));
+    sbom.chain(others)
+        .map(|(predicate_type, file)| Attestation::read(predicate_type, file))
+        .collect()
 }
