@@ -15,6 +15,7 @@ mod cache;
 mod candidates;
 mod cases;
 mod ci_files;
+mod ci_lint;
 mod corpus;
 mod describe;
 mod external;
