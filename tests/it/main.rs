@@ -9,6 +9,9 @@
 mod support;
 
 mod any_registry;
+mod attest;
+mod attest_attacks;
+mod attest_peers;
 mod bad_input;
 mod cache;
 mod candidates;
@@ -28,8 +31,10 @@ mod publish_faults;
 mod registry_itself;
 mod registry_peers;
 mod report;
+mod sbom;
 mod sign;
 mod sign_attacks;
+mod sign_file;
 mod sign_peers;
 mod spec;
 mod variants;

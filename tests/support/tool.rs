@@ -123,6 +123,8 @@ impl Place {
             "SOURCE_DATE_EPOCH",
             "CARGO_TERM_COLOR",
             "EDGEPACK_WASM_OPT",
+            "GITHUB_ACTIONS",
+            "GITLAB_CI",
         ] {
             command.env_remove(name);
         }
