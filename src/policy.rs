@@ -178,8 +178,7 @@ impl Policy {
 
 impl Rule {
     fn covers(&self, repository: &str) -> bool {
-        // A `?` is no character of a repository's name.
-        !self.repository.contains('?') && WildMatch::new(&self.repository).matches(repository)
+        WildMatch::new(&self.repository).matches(repository)
     }
 
     /// Whose signatures count: one of these.

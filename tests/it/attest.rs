@@ -110,56 +110,13 @@ fn what_is_signed_is_attested_and_nothing_is_doubled() {
     }
     let made = statements(&registry, &digest);
     assert_eq!(types(&made), [SBOM, SIGN, PROVENANCE]);
+    for word in [SECRET, place.path().to_str().unwrap()] {
+        assert!(!made[2].1.to_string().contains(word), "{word}");
+    }
+    tells_from_what(&made[2].1, &commit, &folder);
     // The SBOM is the one in the file.
     let file = fs::read(folder.join("target/edgepack/plugin.cdx.json")).unwrap();
     assert_eq!(made[0].1, serde_json::from_slice::<Value>(&file).unwrap());
-
-    let provenance = &made[2].1;
-    let text = provenance.to_string();
-    assert!(!text.contains(SECRET), "{text}");
-    assert!(!text.contains(place.path().to_str().unwrap()), "{text}");
-    let definition = &provenance["buildDefinition"];
-    assert!(
-        definition["buildType"]
-            .as_str()
-            .unwrap()
-            .ends_with("#cargo-v1")
-    );
-    let external = &definition["externalParameters"];
-    assert_eq!(
-        external["source"],
-        json!({
-            "uri": "git+https://git.example/acme/plugin.git",
-            "digest": {"gitCommit": commit},
-            "dirty": false,
-        })
-    );
-    for (key, value) in [
-        ("package", "plugin"),
-        ("target", "wasm32-unknown-unknown"),
-        ("profile", "release"),
-        ("buildSize", "off"),
-    ] {
-        assert_eq!(external[key], value);
-    }
-    assert_eq!(
-        external["rustflags"],
-        json!(["--cfg=mirror=\"https://x.example/a%22"])
-    );
-    let dependencies = definition["resolvedDependencies"].as_array().unwrap();
-    let lock = fs::read(folder.join("Cargo.lock")).unwrap();
-    let lock = crate::support::artifact::sha256(&lock);
-    assert_eq!(dependencies[0]["digest"]["gitCommit"], commit.as_str());
-    assert_eq!(
-        dependencies[1],
-        json!({"name": "Cargo.lock", "digest": {"sha256": lock.strip_prefix("sha256:").unwrap()}})
-    );
-    assert_eq!(dependencies[2]["name"], "rustc");
-    let optimizers = &definition["internalParameters"]["optimizers"];
-    assert!(optimizers[0].as_str().unwrap().starts_with("binaryen-"));
-    let run = &provenance["runDetails"];
-    assert!(run["builder"]["id"].as_str().unwrap().ends_with("#local"));
-    assert_eq!(run.get("metadata"), None);
 
     // The source differs from the commit, and it is said.
     fs::write(folder.join("untracked"), "").unwrap();
@@ -170,12 +127,10 @@ fn what_is_signed_is_attested_and_nothing_is_doubled() {
     );
     assert_eq!(report["published"][0]["attestations"][1]["state"], "made");
     let made = statements(&registry, &digest);
-    let dirty: Vec<bool> = made
-        .iter()
-        .filter(|(kind, _)| kind == PROVENANCE)
-        .map(|(_, p)| p["buildDefinition"]["externalParameters"]["source"]["dirty"] == true)
-        .collect();
-    assert_eq!(dirty.iter().filter(|d| **d).count(), 1, "{dirty:?}");
+    let is_dirty = |(_, predicate): &&(String, Value)| {
+        predicate["buildDefinition"]["externalParameters"]["source"]["dirty"] == true
+    };
+    assert_eq!(made.iter().filter(is_dirty).count(), 1);
 
     // Verified, and told.
     let reference = published(&registry, &digest);
@@ -209,6 +164,52 @@ fn what_is_signed_is_attested_and_nothing_is_doubled() {
     ];
     tool(&place, &pull).exits(0);
     assert!(place.join("out.wasm").exists());
+}
+
+/// The provenance of the fixture.
+fn tells_from_what(provenance: &Value, commit: &str, folder: &Path) {
+    let definition = &provenance["buildDefinition"];
+    assert!(
+        definition["buildType"]
+            .as_str()
+            .unwrap()
+            .ends_with("#cargo-v1")
+    );
+    let external = &definition["externalParameters"];
+    assert_eq!(
+        external["source"],
+        json!({
+            "uri": "git+https://git.example/acme/plugin.git",
+            "digest": {"gitCommit": commit},
+            "dirty": false,
+        })
+    );
+    for (key, value) in [
+        ("package", "plugin"),
+        ("target", "wasm32-unknown-unknown"),
+        ("profile", "release"),
+        ("buildSize", "off"),
+    ] {
+        assert_eq!(external[key], value);
+    }
+    assert_eq!(
+        external["rustflags"],
+        json!(["--cfg=mirror=\"https://x.example/a%22"])
+    );
+    let dependencies = definition["resolvedDependencies"].as_array().unwrap();
+    let lock = fs::read(folder.join("Cargo.lock")).unwrap();
+    let lock = crate::support::artifact::sha256(&lock);
+    assert_eq!(dependencies[0]["digest"]["gitCommit"], commit);
+    assert_eq!(
+        dependencies[1],
+        json!({"name": "Cargo.lock", "digest": {"sha256": lock.strip_prefix("sha256:").unwrap()}})
+    );
+    assert_eq!(dependencies[2]["name"], "rustc");
+    let optimizers = &definition["internalParameters"]["optimizers"];
+    assert!(optimizers[0].as_str().unwrap().starts_with("binaryen-"));
+    let run = &provenance["runDetails"];
+    assert!(run["builder"]["id"].as_str().unwrap().ends_with("#local"));
+    assert_eq!(run.get("metadata"), None);
 }
 
 fn published(registry: &Registry, digest: &str) -> String {

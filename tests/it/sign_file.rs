@@ -79,10 +79,10 @@ fn inside_the_file() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(place.join("ed25519.key"))
+        let permissions = fs::metadata(place.join("ed25519.key"))
             .unwrap()
             .permissions();
-        assert_eq!(mode.mode() & 0o777, 0o600);
+        assert_eq!(permissions.mode() & 0o777, 0o600);
     }
     tool(&place, &["keygen", "--embed"])
         .exits(2)
