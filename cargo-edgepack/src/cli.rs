@@ -19,7 +19,9 @@ mod worker;
 
 pub use attest::{ProvenanceSwitch, Sbom, SbomSwitch};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
-pub use sign::{Demands, FormatArg, Keygen, Sign, SignMode, Signing, Verify};
+pub use sign::{
+    Demands, FormatArg, Keygen, KeylessFlags, Sign, SignMode, Signing, TrustFlags, Verify,
+};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\

@@ -35,6 +35,8 @@ mod sbom;
 mod sign;
 mod sign_attacks;
 mod sign_file;
+mod sign_keyless;
+mod sign_keyless_attacks;
 mod sign_peers;
 mod spec;
 mod variants;
