@@ -140,6 +140,12 @@ impl Cache {
         )
     }
 
+    /// A folder for what keeps its own order; nothing here is counted or cleared.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(name))
+    }
+
     fn path(&self, key: &Key) -> Option<PathBuf> {
         let (shard, rest) = key.hash.split_at(2);
         Some(self.folder.as_ref()?.join(shard).join(rest))

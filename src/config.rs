@@ -6,7 +6,7 @@
 //! not applied here but in [`crate::plan`], where flags come first.
 //! `docs/config.md` describes every key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -143,6 +143,11 @@ pub struct SignConfig {
     pub mode: Option<SignMode>,
     /// A path, from the folder of the manifest that names it, or `env:NAME`.
     pub key: Option<String>,
+    /// The Sigstore to sign with without a key: a file of cosign's form, from the folder
+    /// of the manifest that names it.
+    pub signing_config: Option<PathBuf>,
+    /// The Sigstore that such signatures are checked with, in the same way.
+    pub trusted_root: Option<PathBuf>,
 }
 
 /// `sign.mode`.
@@ -153,9 +158,9 @@ pub enum SignMode {
     None,
     /// With the key.
     Key,
-    /// With the identity that the CI gives.
+    /// With the identity that the CI gives, and no key.
     Keyless,
-    /// Whichever is there.
+    /// Keyless in a CI that gives an identity, else with the key where one is set.
     Auto,
 }
 
@@ -169,7 +174,7 @@ impl std::str::FromStr for SignMode {
             "keyless" => Ok(SignMode::Keyless),
             "auto" => Ok(SignMode::Auto),
             _ => Err(format!(
-                "`{text}` is no way to sign: none, key and auto are"
+                "`{text}` is no way to sign: none, key, keyless and auto are"
             )),
         }
     }
@@ -207,6 +212,16 @@ impl Config {
             && let Some(folder) = manifest.parent()
         {
             *key = folder.join(&*key).display().to_string();
+        }
+        let SignConfig {
+            signing_config,
+            trusted_root,
+            ..
+        } = &mut config.sign;
+        if let Some(folder) = manifest.parent() {
+            for file in [signing_config, trusted_root].into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
         }
         if let Some(rules) = config.verify.rules.take() {
             let mut policy = Policy { rules };
@@ -261,6 +276,8 @@ impl Config {
             sign: SignConfig {
                 mode: self.sign.mode.or(base.sign.mode),
                 key: self.sign.key.or(base.sign.key),
+                signing_config: self.sign.signing_config.or(base.sign.signing_config),
+                trusted_root: self.sign.trusted_root.or(base.sign.trusted_root),
             },
             verify: VerifyConfig {
                 rules: self.verify.rules.or(base.verify.rules),
@@ -342,7 +359,7 @@ mod tests {
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
             "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true, "provenance": false},
-            "sign": {"mode": "auto", "key": "env:KEY"},
+            "sign": {"mode": "auto", "key": "env:KEY", "signing-config": "s.json", "trusted-root": "t.json"},
             "verify": {"rules": [{"repository": "ghcr.io/acme/*", "key": "k.pub", "require": ["sbom"]}]},
         }))
         .unwrap();

@@ -59,6 +59,10 @@ pub const PUBLISH_PROVENANCE: &str = "EDGEPACK_PUBLISH_PROVENANCE";
 pub const SIGN_MODE: &str = "EDGEPACK_SIGN_MODE";
 /// `EDGEPACK_SIGNING_KEY`: as `sign.key`.
 pub const SIGNING_KEY: &str = "EDGEPACK_SIGNING_KEY";
+/// `EDGEPACK_SIGNING_CONFIG`: as `sign.signing-config`.
+pub const SIGNING_CONFIG: &str = "EDGEPACK_SIGNING_CONFIG";
+/// `EDGEPACK_TRUSTED_ROOT`: as `sign.trusted-root`; also for what is verified.
+pub const TRUSTED_ROOT: &str = "EDGEPACK_TRUSTED_ROOT";
 /// `EDGEPACK_CA_FILE`: as `--ca-file`.
 pub const CA_FILE: &str = "EDGEPACK_CA_FILE";
 /// `EDGEPACK_RETRY_BASE_MS`: milliseconds before a request is first tried again.
@@ -175,7 +179,18 @@ pub fn signing() -> Result<SignConfig, Error> {
     Ok(SignConfig {
         mode: parsed(SIGN_MODE)?,
         key: text(SIGNING_KEY)?,
+        signing_config: text(SIGNING_CONFIG)?.map(PathBuf::from),
+        trusted_root: trusted_root()?,
     })
+}
+
+/// The Sigstore that is trusted.
+///
+/// # Errors
+///
+/// [`Error::Usage`] where it is no UTF-8.
+pub fn trusted_root() -> Result<Option<PathBuf>, Error> {
+    Ok(text(TRUSTED_ROOT)?.map(PathBuf::from))
 }
 
 /// What the environment says about speaking to registries, over the defaults.

@@ -1,5 +1,5 @@
-//! Signatures with keys: made so that cosign accepts them, and verified by rules that
-//! are stricter than cosign's.
+//! Signatures, with keys and without: made so that cosign accepts them, and verified by
+//! rules that are stricter than cosign's.
 //!
 //! A digest is signed, never a tag. There are two forms, and both are written unless
 //! one is chosen: a Sigstore bundle that refers to the manifest, which cosign 3 writes,
@@ -20,9 +20,9 @@ pub mod bundle;
 pub mod embedded;
 pub mod encrypted;
 pub mod key;
+pub mod keyless;
 pub mod place;
 pub mod refusal;
-pub mod root;
 pub mod signer;
 pub mod simple;
 pub mod source;

@@ -57,7 +57,7 @@ pub struct Signed {
 }
 
 /// Signs a manifest that is in a place. In a layout there are bundles alone, since the
-/// older form is a tag that registries know.
+/// older form is a tag that registries know; so it is without a key.
 ///
 /// # Errors
 ///
@@ -71,7 +71,10 @@ pub async fn sign(
     let mut signed = Vec::new();
     for &format in &signing.formats {
         let new = match (format, place, &*signing.signer) {
-            (Format::Legacy, Place::Layout(_), _) => continue,
+            // What is older than the log of today has no form for its proofs.
+            (Format::Legacy, Place::Layout(_), _) | (Format::Legacy, _, Signer::Keyless(_)) => {
+                continue;
+            }
             (Format::Legacy, Place::Remote(remote), Signer::Key(key)) => {
                 add_legacy(remote, manifest, key).await?
             }
@@ -122,12 +125,13 @@ async fn add(
     statement: &[u8],
     signing: &Signing,
 ) -> Result<bool, Error> {
-    let trust = signing.signer.trust().await?;
-    let there = verify::look(place, &manifest.digest, wanted, &trust, Format::Bundle).await?;
-    if there.found.is_some() {
-        return Ok(false);
+    if let Some(trust) = signing.signer.trust().await? {
+        let there = verify::look(place, &manifest.digest, wanted, &trust, Format::Bundle).await?;
+        if there.found.is_some() {
+            return Ok(false);
+        }
     }
-    let bundle = signing.signer.bundle(statement).await?;
+    let bundle = signing.signer.bundle(&manifest.digest, statement).await?;
     if bundle.len() as u64 > wanted.limit() {
         return Err(Error::Signature {
             message: format!(

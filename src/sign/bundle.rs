@@ -144,7 +144,7 @@ pub fn check(
             by_key(key, &payload, &signature, &bundle.verification_material)?;
             SignedBy::from(key)
         }
-        Trust::Identity(identity) => match identity.root {},
+        Trust::Identity(identity) => identity.root.check(bytes, &payload, manifest, identity)?,
     };
     let predicate = statement::check(&payload, manifest, wanted)?;
     Ok(Checked { by, predicate })

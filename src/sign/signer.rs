@@ -3,42 +3,43 @@
 
 use super::bundle;
 use super::key::SigningKey;
+use super::keyless::Keyless;
 use super::trust::{SignedBy, Trust};
 use crate::error::Error;
+use crate::oci::Digest;
 
 /// Who signs.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Signer {
     /// Whoever holds a key.
     Key(SigningKey),
+    /// Whom a certificate names.
+    Keyless(Box<Keyless>),
 }
 
 impl Signer {
-    /// Signs a statement; a bundle's bytes.
+    /// Signs a statement about a manifest; a bundle's bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`].
-    #[expect(
-        clippy::unused_async,
-        reason = "not all that sign do so on this machine"
-    )]
-    pub async fn bundle(&self, statement: &[u8]) -> Result<Vec<u8>, Error> {
+    /// [`Error::Internal`]; without a key [`Error::Registry`] where a service cannot be
+    /// reached, and [`Error::Signature`] where one refuses.
+    pub async fn bundle(&self, manifest: &Digest, statement: &[u8]) -> Result<Vec<u8>, Error> {
         match self {
             Signer::Key(key) => bundle::make(statement, key),
+            Signer::Keyless(keyless) => keyless.bundle(manifest, statement).await,
         }
     }
 
-    /// What accepts its signatures, and those of nobody else.
+    /// What accepts its signatures, and those of nobody else, where this is known.
     ///
     /// # Errors
     ///
-    /// None with a key.
-    #[expect(clippy::unused_async, reason = "not all that sign know it beforehand")]
-    pub async fn trust(&self) -> Result<Trust, Error> {
+    /// As [`Signer::bundle`].
+    pub async fn trust(&self) -> Result<Option<Trust>, Error> {
         match self {
-            Signer::Key(key) => Ok(Trust::Key(key.public().clone())),
+            Signer::Key(key) => Ok(Some(Trust::Key(key.public().clone()))),
+            Signer::Keyless(keyless) => keyless.trust().await,
         }
     }
 
@@ -46,11 +47,11 @@ impl Signer {
     ///
     /// # Errors
     ///
-    /// As [`Signer::trust`].
-    #[expect(clippy::unused_async, reason = "not all that sign know it beforehand")]
+    /// As [`Signer::bundle`].
     pub async fn signed_by(&self) -> Result<SignedBy, Error> {
         match self {
             Signer::Key(key) => Ok(SignedBy::from(key.public())),
+            Signer::Keyless(keyless) => keyless.signed_by().await,
         }
     }
 }

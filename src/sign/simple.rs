@@ -19,6 +19,8 @@ use crate::registry::failure::printable;
 pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation of that layer that holds the signature.
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The one that a signature without a key has.
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const TYPE: &str = "cosign container image signature";
 
 #[derive(Serialize, Deserialize)]
@@ -100,14 +102,15 @@ pub fn check(
     let signature = STANDARD
         .decode(signature)
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
-    let key = match trust {
-        Trust::Key(key) => key,
-        Trust::Identity(identity) => match identity.root {},
+    let certified = layer.annotations.contains_key(CERTIFICATE);
+    let Trust::Key(key) = trust else {
+        return Err(if certified {
+            Refusal::OldCertificate
+        } else {
+            Refusal::Keyed
+        });
     };
     if !key.verifies(bytes, &signature) {
-        let certified = layer
-            .annotations
-            .contains_key("dev.sigstore.cosign/certificate");
         return Err(if certified {
             Refusal::Certificate
         } else {

@@ -75,7 +75,7 @@ impl KeySource {
         }
     }
 
-    /// For errors.
+    /// For people.
     #[must_use]
     pub fn name(&self) -> String {
         match self {

@@ -12,7 +12,7 @@ use regex_syntax::hir::Look;
 use serde::Serialize;
 
 use super::key::PublicKey;
-use super::root::Root;
+use super::keyless::Root;
 use super::source::KeySource;
 use crate::error::Error;
 use crate::oci::Digest;
@@ -130,9 +130,10 @@ impl Pattern {
                 message: format!(
                     "{name} `{text}` has no anchors: it would also match where somebody else's name contains such a part"
                 ),
-                hint: Some(format!(
-                    "let it begin with ^ and end with $: '^(?:{text})$', if that is what you mean"
-                )),
+                hint: Some(
+                    r"let it begin with ^ and end with $, as in '^https://github\.com/ACME/.*$'"
+                        .into(),
+                ),
             });
         }
         let regexp = regex::RegexBuilder::new(text)

@@ -8,4 +8,5 @@ pub mod peers;
 pub mod registry;
 pub mod script;
 pub mod signed;
+pub mod sigstore;
 pub mod tool;

@@ -123,6 +123,12 @@ impl Place {
             "SOURCE_DATE_EPOCH",
             "CARGO_TERM_COLOR",
             "EDGEPACK_WASM_OPT",
+            // In a CI that gives identities, tests would sign with them.
+            "ACTIONS_ID_TOKEN_REQUEST_URL",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+            "SIGSTORE_ID_TOKEN",
+            "GITHUB_ACTIONS",
+            "GITLAB_CI",
         ] {
             command.env_remove(name);
         }

@@ -19,11 +19,11 @@ pub enum SignMode {
     None,
     /// With the key.
     Key,
-    /// With the key where one is set, else not at all.
-    Auto,
-    // Known, so that the error can say that it is not there.
-    #[value(hide = true)]
+    /// With the identity that the CI gives, and no key.
     Keyless,
+    /// Keyless in a CI that gives an identity, else with the key where one is set, else
+    /// not at all.
+    Auto,
 }
 
 /// `--format`.
@@ -48,16 +48,38 @@ impl From<FormatArg> for Format {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signing")]
 pub struct Signing {
-    /// Whether to sign, before a tag is set [default: key where --key is given, else auto].
+    /// How to sign, before a tag is set [default: key with --key, keyless with
+    /// --identity-token, else auto].
     #[arg(long, value_name = "MODE", value_enum)]
     pub sign: Option<SignMode>,
     /// The key to sign with: a path, or env:NAME for a variable that holds it. The
     /// password is taken from `COSIGN_PASSWORD`.
     #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub key: Option<String>,
-    /// Write signatures in this format alone; may be repeated [default: both].
+    /// With which identity, without a key.
+    #[command(flatten)]
+    pub keyless: KeylessFlags,
+    /// Write signatures in this format alone; may be repeated [default: both with a
+    /// key, bundle without].
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub signature_format: Vec<FormatArg>,
+}
+
+/// Signing without a key.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signing")]
+pub struct KeylessFlags {
+    /// Sign without a key, with this token: env:NAME for a variable that holds it, @FILE,
+    /// or the token, which others on this machine can then read [default: that of the
+    /// CI: GitHub, GitLab].
+    #[arg(long, value_name = "env:NAME|@FILE|TOKEN", allow_hyphen_values = true)]
+    pub identity_token: Option<String>,
+    /// The Sigstore to sign with, in cosign's form [default: the public instance].
+    #[arg(long, value_name = "FILE")]
+    pub signing_config: Option<PathBuf>,
+    /// The Sigstore that what was signed is checked with, in cosign's form.
+    #[arg(long, value_name = "FILE")]
+    pub trusted_root: Option<PathBuf>,
 }
 
 /// `sign`.
@@ -68,10 +90,18 @@ pub struct Sign {
     #[arg(value_name = "REF|FILE")]
     pub reference: String,
     /// The key: a path, or env:NAME for a variable that holds it. The password is taken
-    /// from `COSIGN_PASSWORD` [default: what `EDGEPACK_SIGNING_KEY` names].
+    /// from `COSIGN_PASSWORD` [default: the CI's identity, else what
+    /// `EDGEPACK_SIGNING_KEY` names].
     #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub key: Option<String>,
-    /// Write this format alone; may be repeated [default: both; in a layout, bundle].
+    /// Sign without a key, with the identity that the CI gives.
+    #[arg(long, conflicts_with = "key")]
+    pub keyless: bool,
+    /// With which identity.
+    #[command(flatten)]
+    pub identity: KeylessFlags,
+    /// Write this format alone; may be repeated [default: both with a key; in a layout
+    /// and without a key, bundle].
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub format: Vec<FormatArg>,
     /// Attest what this file says too: TYPE is sbom, provenance, or the URI of a predicate's

@@ -88,17 +88,16 @@ impl App {
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
         let options = self.options(&flags.access)?;
-        let signers = Signers::new(&flags.signing)?;
-        let quiet = |_: &str| {};
+        let signers = Signers::new(&flags.signing, self.client(options.clone())?)?;
         check_sources(flags)?;
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
             destination_of(&edgepack::config::PublishConfig::default())?;
-            signers.of(&SignConfig::default(), &quiet)?;
+            signers.of(&SignConfig::default(), None)?;
         }
 
         let switches = Switches::new(flags)?;
         let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
-            let signed = signers.of(sign, &quiet)?.is_some();
+            let signed = signers.of(sign, None)?.is_some();
             destination_of(config)?;
             Ok(switches.wishes(config, signed))
         })?;
@@ -181,7 +180,7 @@ impl App {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
             };
-            let signing = signers.of(&candidate.sign, &|text| self.printer.note(text))?;
+            let signing = signers.of(&candidate.sign, Some(&|text| self.printer.note(text)))?;
             if signing.is_none() && !candidate.attestations.is_empty() {
                 self.printer.note(&format!(
                     "`{}` is not signed, so that no SBOM and no provenance are attached to it",

@@ -1,7 +1,8 @@
 //! Glue for the commands that sign and verify.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use edgepack::config::{self, SignConfig};
@@ -18,90 +19,219 @@ use edgepack::registry::remote::Rights;
 use edgepack::sbom::PREDICATE_TYPE as SBOM;
 use edgepack::sign::attach::{self, Signing};
 use edgepack::sign::attestation::Attestation;
+use edgepack::sign::keyless::{self, Keyless, Settings, token};
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
+use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::is_about;
 use edgepack::sign::{Format, embedded};
 use edgepack::source;
 
 use super::{App, registry, verify};
-use crate::cli::{Access, FormatArg, Keygen, Sign, SignMode};
+use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode, TrustFlags};
 
 /// What to sign each artifact with: flags over variables over configuration. A key is
-/// opened once, however many artifacts it signs.
+/// opened once, and an identity asked for once, however many artifacts it signs.
 pub(super) struct Signers {
     flags: SignConfig,
+    token: Option<token::Source>,
     formats: Vec<Format>,
     epoch: Option<Timestamp>,
-    opened: RefCell<BTreeMap<KeySource, Arc<Signing>>>,
+    client: Arc<Client>,
+    opened: RefCell<BTreeMap<With, Arc<Signing>>>,
+    said: RefCell<BTreeSet<String>>,
+    /// Whether not to sign is an error.
+    must: bool,
+}
+
+/// What signs, before it is opened.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum With {
+    Key(KeySource),
+    Identity(Settings),
 }
 
 impl Signers {
-    pub(super) fn new(flags: &crate::cli::Signing) -> Result<Self, Error> {
+    pub(super) fn new(flags: &crate::cli::Signing, client: Arc<Client>) -> Result<Self, Error> {
         let mode = flags.sign.map(|mode| match mode {
             SignMode::None => config::SignMode::None,
             SignMode::Key => config::SignMode::Key,
             SignMode::Auto => config::SignMode::Auto,
             SignMode::Keyless => config::SignMode::Keyless,
         });
-        if mode == Some(config::SignMode::None) && flags.key.is_some() {
-            return Err(Error::usage("--key has no use with --sign none"));
-        }
+        let mode = asked(
+            mode,
+            "--sign",
+            flags.key.is_some(),
+            flags.keyless.identity_token.is_some(),
+        )?;
+        Self::of_flags(
+            mode,
+            flags.key.as_ref(),
+            &flags.keyless,
+            &flags.signature_format,
+            client,
+        )
+    }
+
+    fn of_flags(
+        mode: Option<config::SignMode>,
+        key: Option<&String>,
+        keyless: &KeylessFlags,
+        format: &[FormatArg],
+        client: Arc<Client>,
+    ) -> Result<Self, Error> {
         let variables = environment::signing()?;
-        // To name a key is to ask for its use.
-        let mode = mode.or(flags.key.is_some().then_some(config::SignMode::Key));
+        let token = keyless.identity_token.as_deref();
         Ok(Signers {
             flags: SignConfig {
                 mode: mode.or(variables.mode),
-                key: flags.key.clone().or(variables.key),
+                key: key.cloned().or(variables.key),
+                signing_config: keyless.signing_config.clone().or(variables.signing_config),
+                trusted_root: keyless.trusted_root.clone().or(variables.trusted_root),
             },
-            formats: formats(&flags.signature_format),
+            token: token.map(token::Source::parse).transpose()?,
+            formats: formats(format),
             epoch: source::source_date_epoch()?,
+            client,
             opened: RefCell::default(),
+            said: RefCell::default(),
+            must: false,
         })
     }
 
     /// How artifacts of a package are signed; none where they are not. `note` is told
-    /// why not, where that may surprise.
+    /// what may surprise, each thing once.
     pub(super) fn of(
         &self,
         config: &SignConfig,
-        note: &dyn Fn(&str),
+        note: Option<&dyn Fn(&str)>,
     ) -> Result<Option<Arc<Signing>>, Error> {
+        let note = |text: &str| {
+            if let Some(note) = note
+                && self.said.borrow_mut().insert(text.to_owned())
+            {
+                note(text);
+            }
+        };
         let asked = self.flags.mode.or(config.mode);
         let key = self.flags.key.as_ref().or(config.key.as_ref());
-        match (asked.unwrap_or(config::SignMode::Auto), key) {
-            (config::SignMode::None, _) => Ok(None),
-            (config::SignMode::Keyless, _) => Err(Error::Usage {
-                message: "signing without a key (keyless) is not there yet".into(),
-                hint: Some("sign with a key: --sign key --key PATH".into()),
+        let key = key.map(|key| KeySource::parse(key));
+        let identity = |token| {
+            let file = |flag: &Option<PathBuf>, config: &Option<PathBuf>| {
+                flag.as_ref().or(config.as_ref()).cloned()
+            };
+            With::Identity(Settings {
+                token,
+                signing_config: file(&self.flags.signing_config, &config.signing_config),
+                trusted_root: file(&self.flags.trusted_root, &config.trusted_root),
+            })
+        };
+        let with = match asked.unwrap_or(config::SignMode::Auto) {
+            config::SignMode::None => return Ok(None),
+            config::SignMode::Keyless => identity(match &self.token {
+                Some(token) => token.clone(),
+                None => token::Source::required()?,
             }),
-            (config::SignMode::Auto, None) => {
-                if asked.is_some() {
-                    note("there is no key to sign with: what is published is not signed");
+            config::SignMode::Key => With::Key(key.ok_or_else(no_key)??),
+            config::SignMode::Auto => {
+                let ambient = if keyless::AVAILABLE {
+                    token::Source::ambient()?
+                } else {
+                    None
+                };
+                let how = if asked.is_some() {
+                    ""
+                } else {
+                    "; --sign none leaves that out"
+                };
+                match (ambient, key) {
+                    (Some(token), _) => {
+                        let name = token.name();
+                        note(&format!("signing without a key, with {name}{how}"));
+                        identity(token)
+                    }
+                    (None, Some(key)) => {
+                        let key = key?;
+                        if !self.must {
+                            note(&format!("signing with {}{how}", key.name()));
+                        }
+                        With::Key(key)
+                    }
+                    (None, None) if self.must => return Err(no_key()),
+                    (None, None) => {
+                        if asked.is_some() {
+                            note(
+                                "there is no key to sign with, and no CI gives an identity: what is published is not signed",
+                            );
+                        }
+                        return Ok(None);
+                    }
                 }
-                Ok(None)
             }
-            (config::SignMode::Key, None) => Err(no_key()),
-            (config::SignMode::Key | config::SignMode::Auto, Some(key)) => {
-                self.open(&KeySource::parse(key)?).map(Some)
-            }
+        };
+        if let With::Identity(settings) = &with
+            && settings.token.is_exposed()
+        {
+            note(
+                "others on this machine can read the identity token on the command line: env:NAME and @FILE keep it from them",
+            );
         }
+        self.open(&with).map(Some)
     }
 
-    fn open(&self, key: &KeySource) -> Result<Arc<Signing>, Error> {
-        if let Some(opened) = self.opened.borrow().get(key) {
+    fn open(&self, with: &With) -> Result<Arc<Signing>, Error> {
+        if let Some(opened) = self.opened.borrow().get(with) {
             return Ok(Arc::clone(opened));
         }
+        let mut formats = self.formats.clone();
+        let signer = match with {
+            With::Key(key) => Signer::Key(key.signing()?),
+            With::Identity(settings) => {
+                formats.retain(|&format| format == Format::Bundle);
+                if formats.is_empty() {
+                    return Err(Error::Usage {
+                        message: "without a key there are bundles alone: the older form has no place for today's proofs".into(),
+                        hint: Some("leave the format out".into()),
+                    });
+                }
+                let client = Arc::clone(&self.client);
+                Signer::Keyless(Box::new(Keyless::new(settings.clone(), client)?))
+            }
+        };
         let signing = Arc::new(Signing {
-            signer: Arc::new(Signer::Key(key.signing()?)),
-            formats: self.formats.clone(),
+            signer: Arc::new(signer),
+            formats,
             epoch: self.epoch,
         });
         self.opened
             .borrow_mut()
-            .insert(key.clone(), Arc::clone(&signing));
+            .insert(with.clone(), Arc::clone(&signing));
         Ok(signing)
+    }
+}
+
+/// To name a key, or a token, is to ask for its use.
+fn asked(
+    mode: Option<config::SignMode>,
+    flag: &str,
+    key: bool,
+    token: bool,
+) -> Result<Option<config::SignMode>, Error> {
+    use config::SignMode::{Key, Keyless, None as Not};
+    match (mode, key, token) {
+        (_, true, true) => Err(Error::usage(
+            "--key and --identity-token exclude each other",
+        )),
+        (Some(Not | Keyless), true, _) => Err(Error::usage(format!(
+            "--key has no use with {flag} none or keyless"
+        ))),
+        (Some(Not | Key), _, true) => Err(Error::usage(format!(
+            "--identity-token has no use with {flag} none or key"
+        ))),
+        (mode, true, _) => Ok(mode.or(Some(Key))),
+        (_, _, true) => Ok(Some(Keyless)),
+        (mode, ..) => Ok(mode),
     }
 }
 
@@ -113,6 +243,15 @@ fn no_key() -> Error {
                 .into(),
         ),
     }
+}
+
+/// Whose signatures shall count: flags over variables.
+pub(super) fn spec(flags: &TrustFlags) -> Result<Spec, Error> {
+    let mut spec = flags.spec();
+    if spec.is_some() && spec.key.is_none() && spec.trusted_root.is_none() {
+        spec.trusted_root = environment::trusted_root()?;
+    }
+    Ok(spec)
 }
 
 fn formats(flags: &[FormatArg]) -> Vec<Format> {
@@ -149,12 +288,15 @@ impl App {
         if flags.output.is_some() {
             return Err(Error::usage("--output goes with --embed and --detach"));
         }
-        let key = match &flags.key {
-            Some(key) => key.clone(),
-            None => environment::signing()?.key.ok_or_else(no_key)?,
-        };
-        let key = KeySource::parse(&key)?;
         if let Some(file) = verify::file(&flags.reference) {
+            if flags.keyless || flags.identity.identity_token.is_some() {
+                return Err(Error::Usage {
+                    message: "a file is signed with a key alone".into(),
+                    hint: Some("sign the artifact without a key, or the file with --key".into()),
+                });
+            }
+            let key = flags.key.clone().or(environment::signing()?.key);
+            let key = KeySource::parse(&key.ok_or_else(no_key)?)?;
             return self.sign_file(file, &key, flags);
         }
         if flags.bundle.is_some() {
@@ -173,11 +315,31 @@ impl App {
         }
         let attestations = attestations(flags)?;
         let client = self.client_for(&flags.reference, &flags.access)?;
-        let signing = Signing {
-            signer: Arc::new(Signer::Key(key.signing()?)),
-            formats: formats(&flags.format),
-            epoch: source::source_date_epoch()?,
-        };
+        let mode = asked(
+            flags.keyless.then_some(config::SignMode::Keyless),
+            "--sign",
+            flags.key.is_some(),
+            flags.identity.identity_token.is_some(),
+        )?;
+        let mut signers = Signers::of_flags(
+            mode,
+            flags.key.as_ref(),
+            &flags.identity,
+            &flags.format,
+            Arc::clone(&client),
+        )?;
+        signers.must = true;
+        // Not to sign, in the environment, is about publishing.
+        let not = Some(config::SignMode::None);
+        if signers.flags.mode.is_none() || signers.flags.mode == not {
+            signers.flags.mode = Some(config::SignMode::Auto);
+        }
+        let signing = signers
+            .of(
+                &SignConfig::default(),
+                Some(&|text| self.printer.note(text)),
+            )?
+            .ok_or_else(no_key)?;
         let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
             let (manifest, bytes) = source.pin().await?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::oci::Digest;
@@ -16,8 +17,8 @@ use edgepack::sign::attestation::Kind;
 use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::{self, Outcome};
 
-use super::App;
 pub(super) use super::sign_file::file;
+use super::{App, sign};
 use crate::cli::{self, Verify};
 
 /// A policy is no larger.
@@ -40,7 +41,7 @@ pub(super) fn is_reference(value: &str) -> bool {
 impl App {
     /// Reads what flags say, and the policy.
     pub(super) fn demands(&self, flags: &cli::Demands) -> Result<Demands, Error> {
-        let spec = flags.trust.spec();
+        let spec = sign::spec(&flags.trust)?;
         let policy = match &flags.policy {
             Some(_) if spec.is_some() => {
                 return Err(Error::usage(
@@ -50,6 +51,10 @@ impl App {
             Some(file) if file.is_empty() || is_reference(file) => Some(self.own_policy()?),
             Some(file) => Some(read_policy(Path::new(file))?),
             None => None,
+        };
+        let policy = match (policy, environment::trusted_root()?) {
+            (Some(policy), Some(root)) => Some(policy.trusting(&root)),
+            (policy, _) => policy,
         };
         if policy.is_none() && !spec.is_some() && !flags.require.is_empty() {
             return Err(Error::Usage {
