@@ -29,7 +29,7 @@ use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context, Destination, Input};
 use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
 use edgepack::project::Project;
-use edgepack::report::{PackageReport, Report, StageReport};
+use edgepack::report::{Outcome, PackageReport, Report, StageReport};
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
 use edgepack::source;
@@ -454,15 +454,17 @@ impl App {
         for error in &unreadable {
             report.fail(error);
         }
-        self.conclude(&report, None, format, || Ok(()))?;
         // The lowest code that is not 0 says most.
-        Ok(unreadable
+        let code = unreadable
             .iter()
             .map(Error::exit_code)
             .chain([report.exit_code()])
             .filter(|&c| c != 0)
             .min()
-            .unwrap_or(exit_code::OK))
+            .unwrap_or(exit_code::OK);
+        report.outcome = Outcome::of(code);
+        self.conclude(&report, None, format, || Ok(()))?;
+        Ok(code)
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
