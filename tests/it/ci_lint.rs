@@ -61,7 +61,7 @@ fn the_action_and_the_workflows() {
         &tools,
         "check-jsonschema",
         &[&schema("actions")],
-        &[action.clone()],
+        std::slice::from_ref(&action),
     );
     checked(
         &tools,
