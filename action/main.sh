@@ -263,7 +263,11 @@ main() {
         file=$(awk '/^sarif<</ { getline; print; exit }' "$GITHUB_OUTPUT")
         [[ ! -f $file ]] || cp -- "$file" "$(absolute "$INPUT_SARIF")"
     fi
-    [[ -z $INPUT_CACHE || $status != 0 ]] || share to
+    # Changes of strangers take from what is shared, and add nothing.
+    case "${GITHUB_EVENT_NAME:-}" in
+        pull_request*) ;;
+        *) [[ -z $INPUT_CACHE || $status != 0 ]] || share to ;;
+    esac
     return "$status"
 }
 

@@ -160,6 +160,17 @@ impl Policy {
         }
     }
 
+    /// The same, with this Sigstore where a rule names an identity and no other.
+    #[must_use]
+    pub fn trusting(mut self, root: &Path) -> Self {
+        for rule in &mut self.rules {
+            if rule.key.is_none() && rule.keys.is_none() {
+                rule.trusted_root.get_or_insert_with(|| root.to_owned());
+            }
+        }
+        self
+    }
+
     /// The rule for a repository, or for a layout as `oci:DIR`.
     ///
     /// # Errors
@@ -178,8 +189,7 @@ impl Policy {
 
 impl Rule {
     fn covers(&self, repository: &str) -> bool {
-        // A `?` is no character of a repository's name.
-        !self.repository.contains('?') && WildMatch::new(&self.repository).matches(repository)
+        WildMatch::new(&self.repository).matches(repository)
     }
 
     /// Whose signatures count: one of these.

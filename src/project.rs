@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use cargo_metadata::PackageId;
 use cargo_metadata::{Metadata, Package};
 
 use crate::cancel::Cancel;
@@ -79,11 +80,21 @@ impl Project {
         let manifest = self.metadata.workspace_root.join("Cargo.toml");
         let mut extra: Vec<String> = flags.feature_args();
         // Of a specification in a file, cargo knows the platform only while it builds.
-        if !target.ends_with(".json") {
+        if Path::new(target).extension().is_none_or(|e| e != "json") {
             extra.push(format!("--filter-platform={target}"));
         }
         let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
-        cargo_metadata(flags, manifest.as_std_path(), &extra, cancel)
+        cargo_metadata(flags, manifest.as_std_path(), &extra, cancel).map_err(|e| match e {
+            Error::Cargo { message, in_code, .. } => Error::Cargo {
+                message,
+                hint: Some(
+                    "an SBOM takes the manifests of all dependencies, those of tests too: run cargo fetch, or add --no-sbom"
+                        .into(),
+                ),
+                in_code,
+            },
+            other => other,
+        })
     }
 
     /// `Cargo.lock`, where it is.

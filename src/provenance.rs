@@ -2,9 +2,10 @@
 //!
 //! It is what the run that signs says of itself, and worth as much as whoever signs it.
 //! No clock takes part, and nothing of the environment is copied: each value that goes in
-//! is named here or in `docs/provenance.md`, which describes the types of build.
+//! is named below.
 //!
 //! Spec: <https://slsa.dev/spec/v1.0/provenance>.
+#![doc = include_str!("../docs/provenance.md")]
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ use crate::sign::attestation::Attestation;
 /// The type of the predicate.
 /// <https://slsa.dev/provenance/v1>
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
-/// The types of build: `docs/provenance.md`.
+/// The types of build are described at the top of this module.
 const PAGE: &str = "https://docs.rs/edgepack/latest/edgepack/provenance/index.html";
 const TOOL: &str = "cargo-edgepack";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -176,7 +177,7 @@ pub fn of_package(run: &Run, compiled: &Compiled<'_>) -> Attestation {
             ("digest", commit.map(|commit| json!({"gitCommit": commit}))),
         ]));
     }
-    predicate("cargo-v1", external, internal, dependencies, run)
+    predicate("cargo-v1", &external, &internal, &dependencies, run)
 }
 
 /// The provenance of what came as a file.
@@ -195,14 +196,14 @@ pub fn of_file(
     ]);
     let internal = object([("optimizers", Some(run.optimizers.clone().into()))]);
     let input = json!({"name": file, "digest": {"sha256": input.hex()}});
-    predicate("file-v1", external, internal, vec![input], run)
+    predicate("file-v1", &external, &internal, &[input], run)
 }
 
 fn predicate(
     build_type: &str,
-    external: Value,
-    internal: Value,
-    dependencies: Vec<Value>,
+    external: &Value,
+    internal: &Value,
+    dependencies: &[Value],
     run: &Run,
 ) -> Attestation {
     let invocation = run.builder.invocation.as_ref();

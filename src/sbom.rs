@@ -155,6 +155,7 @@ pub struct Subject<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the format's own name")]
 struct Bom {
     #[serde(rename = "$schema")]
     schema: &'static str,

@@ -23,7 +23,7 @@ mod schema;
 mod sign;
 mod worker;
 
-pub use attest::{ProvenanceSwitch, SbomSwitch};
+pub use attest::{ProvenanceSwitch, Sbom, SbomSwitch};
 pub use cache::Cache;
 pub use ci::{ReportFormat, Results};
 pub use init::{Ci, Init};
@@ -278,20 +278,6 @@ pub struct Build {
     /// What is reported.
     #[command(flatten)]
     pub reporting: Results,
-}
-
-/// `sbom`.
-#[derive(Debug, Args)]
-pub struct Sbom {
-    /// A module or component: the SBOM says what it says of itself, and nothing is built.
-    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
-    pub file: Option<PathBuf>,
-    /// Where the SBOM goes; `-` stands for stdout.
-    #[arg(short, long, value_name = "OUT", default_value = "-")]
-    pub output: PathBuf,
-    /// How to build.
-    #[command(flatten)]
-    pub flags: BuildFlags,
 }
 
 /// How to build, for the commands that do.

@@ -28,7 +28,7 @@ use edgepack::inspect::{self, Inspection};
 use edgepack::output;
 use edgepack::pipeline::{self, Context};
 use edgepack::plan::{Overrides, Settings};
-use edgepack::report::Report;
+use edgepack::report::{Outcome, Report};
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
 use edgepack::sign::source::secret_variables;
@@ -190,15 +190,17 @@ impl App {
         for error in &unreadable {
             report.fail(error);
         }
-        self.conclude(&report, None, format, || Ok(()))?;
         // The lowest code that is not 0 says most.
-        Ok(unreadable
+        let code = unreadable
             .iter()
             .map(Error::exit_code)
             .chain([report.exit_code()])
             .filter(|&c| c != 0)
             .min()
-            .unwrap_or(exit_code::OK))
+            .unwrap_or(exit_code::OK);
+        report.outcome = Outcome::of(code);
+        self.conclude(&report, None, format, || Ok(()))?;
+        Ok(code)
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {

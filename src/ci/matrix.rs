@@ -105,7 +105,8 @@ pub struct Input {
 impl FromStr for Input {
     type Err = String;
 
-    /// `NAME=VALUE`; `true`, `false` and numbers are such for GitLab too.
+    /// `NAME=VALUE`; `true`, `false` and numbers are such for GitLab too, and are words in
+    /// double quotes.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text
             .split_once('=')
@@ -118,12 +119,13 @@ impl FromStr for Input {
             return Err(format!("`{name}` is set for each package"));
         }
         let is_value = matches!(value, "true" | "false") || is_number(value);
+        let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
         Ok(Input {
             name: name.to_owned(),
-            value: if is_value {
-                value.to_owned()
-            } else {
-                yaml(value)
+            value: match quoted {
+                _ if is_value => value.to_owned(),
+                Some(inner) => yaml(inner),
+                None => yaml(value),
             },
         })
     }
@@ -232,6 +234,8 @@ mod tests {
             Ok("\"$CI_REGISTRY_IMAGE\"")
         );
         assert_eq!(value("a=").as_deref(), Ok("\"\""));
+        assert_eq!(value("a=\"true\"").as_deref(), Ok("\"true\""));
+        assert_eq!(value("a=\"").as_deref(), Ok("\"\\\"\""));
         for wrong in ["a", "=b", "a b=c", "package=x"] {
             assert!(value(wrong).is_err(), "{wrong}");
         }

@@ -137,13 +137,18 @@ pub fn github(outputs: &[Output], mut random: impl FnMut() -> u64) -> String {
     text
 }
 
-/// A dotenv report: `EDGEPACK_REF=…` and so on, items separated by commas. What would
-/// take a second line, or does not fit any more, is left out.
+/// A dotenv report: `EDGEPACK_REF=…` and so on, items separated by commas. Files below
+/// `root`, the folder of the project, are told relative to it: another job has it
+/// elsewhere. What would take a second line, or does not fit any more, is left out.
 #[must_use]
-pub fn dotenv(outputs: &[Output]) -> String {
+pub fn dotenv(outputs: &[Output], root: Option<&Path>) -> String {
+    let relative = |item: &String| {
+        let inside = root.and_then(|root| Path::new(item).strip_prefix(root).ok());
+        inside.map_or_else(|| item.clone(), |path| path.display().to_string())
+    };
     let mut text = String::new();
     for Output { name, items } in outputs {
-        let value = items.join(",");
+        let value = items.iter().map(relative).collect::<Vec<_>>().join(",");
         let line = format!(
             "EDGEPACK_{}={value}\n",
             name.replace('-', "_").to_uppercase()
@@ -219,6 +224,17 @@ mod tests {
             output("report", &[&long]),
             output("ref", &[]),
         ];
-        assert_eq!(dotenv(&values), "EDGEPACK_SIZE_GZIP=1,2\nEDGEPACK_REF=\n");
+        assert_eq!(
+            dotenv(&values, None),
+            "EDGEPACK_SIZE_GZIP=1,2\nEDGEPACK_REF=\n"
+        );
+        let values = [output(
+            "wasm",
+            &["/builds/a/target/a.wasm", "/builds/ab.wasm"],
+        )];
+        assert_eq!(
+            dotenv(&values, Some(Path::new("/builds/a"))),
+            "EDGEPACK_WASM=target/a.wasm,/builds/ab.wasm\n"
+        );
     }
 }

@@ -22,6 +22,8 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// <https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md>
 pub const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+/// <https://github.com/in-toto/attestation/blob/main/spec/v0.1.0/README.md#statement>
+const OLDER_STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v0.1";
 const SHA256: &str = "sha256";
 /// A bundle or a payload of a signature above this size is none.
 pub const MAX_SIGNATURE: u64 = 1 << 20;
@@ -136,7 +138,9 @@ pub fn check(payload: &[u8], manifest: &Digest, wanted: &Wanted<'_>) -> Result<V
             Refusal::OtherStatement(found)
         });
     }
-    if statement.kind != STATEMENT_TYPE {
+    // `cosign attest` writes the older one, which differs in nothing that is read here.
+    let older = !wanted.is_signature() && statement.kind == OLDER_STATEMENT_TYPE;
+    if statement.kind != STATEMENT_TYPE && !older {
         return Err(Refusal::StatementType(printable(&statement.kind)));
     }
     let [subject] = &statement.subject[..] else {

@@ -1,5 +1,6 @@
 //! The action for GitHub, run by `act` as a runner would.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,12 +17,13 @@ fn show(names: &[&str]) -> String {
     let mut step = "      - env:\n".to_owned();
     for name in names {
         let variable = name.replace('-', "_").to_uppercase();
-        step += &format!("          {variable}: ${{{{ steps.pack.outputs.{name} }}}}\n");
+        let _ = write!(step, "          {variable}: ${{{{ steps.pack.outputs.{name} }}}}\n");
     }
     step += "        run: |\n";
     for name in names {
         let variable = name.replace('-', "_").to_uppercase();
-        step += &format!(
+        let _ = write!(
+            step,
             "          echo \"{name}=\"\"<$(printf %s \"${variable}\" | tr '\\n' ' ')>\"\n"
         );
     }
@@ -221,7 +223,8 @@ fn inputs_are_data() {
     for (number, value) in evil.iter().enumerate() {
         for offset in [0, 2, 4] {
             let input = inputs[(number + offset) % inputs.len()];
-            steps += &format!(
+            let _ = write!(
+                steps, 
                 "      - id: s{number}-{offset}\n        uses: {USE}\n        continue-on-error: true\n        with:\n          \
                  publish: true\n          repository: {}\n          {input}: \"{value}\"\n      - env:\n          \
                  REF: ${{{{ steps.s{number}-{offset}.outputs.ref }}}}\n        run: echo \"ref=\"\"<$REF>\"; test ! -e pwned\n",

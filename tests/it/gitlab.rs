@@ -1,5 +1,6 @@
 //! The component for GitLab, run by `gitlab-ci-local` as a runner would.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -34,7 +35,7 @@ fn pipeline(checkout: &Checkout<'_>, include: &str, inputs: &[(&str, &str)], mor
     let mut text = format!("include:\n  - {include}\n    inputs:\n      expire-in: 1 day\n");
     for (name, value) in inputs {
         // JSON is YAML.
-        text += &format!("      {name}: {}\n", Value::from(*value));
+        let _ = writeln!(text, "      {name}: {}", Value::from(*value));
     }
     checkout.write(".gitlab-ci.yml", text + more);
     run(checkout, &[])

@@ -1,6 +1,24 @@
 //! What is told about artifacts besides their signatures.
 
+use std::path::PathBuf;
+
 use clap::Args;
+
+use super::BuildFlags;
+
+/// `sbom`.
+#[derive(Debug, Args)]
+pub struct Sbom {
+    /// A module or component: the SBOM says what it says of itself, and nothing is built.
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
+    pub file: Option<PathBuf>,
+    /// Where the SBOM goes; `-` stands for stdout.
+    #[arg(short, long, value_name = "OUT", default_value = "-")]
+    pub output: PathBuf,
+    /// How to build.
+    #[command(flatten)]
+    pub flags: BuildFlags,
+}
 
 /// `--sbom`, `--no-sbom`.
 #[derive(Debug, Args)]

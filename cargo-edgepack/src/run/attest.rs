@@ -144,46 +144,7 @@ impl App {
         }
     }
 
-    /// Tells about what was compiled, and writes the SBOM.
-    pub(super) fn attest_package(
-        &self,
-        known: &RunOf,
-        compiled: &Compiled<'_>,
-        report: &mut PackageReport,
-        to: &Destination,
-    ) -> Result<Attested, Error> {
-        let Compiled { package, units, .. } = *compiled;
-        let sbom = match compiled.graph {
-            Some(graph) => {
-                let of = cargo::graph(graph, &known.lock, units, &package.id, compiled.example);
-                Some(make_sbom(&of, report, compiled.created)?)
-            }
-            None => None,
-        };
-        let none = std::collections::BTreeSet::new();
-        let features: Vec<String> = units
-            .get(&package.id)
-            .unwrap_or(&none)
-            .iter()
-            .cloned()
-            .collect();
-        let provenance = compiled.toolchain.map(|toolchain| {
-            provenance::of_package(
-                &known.run,
-                &provenance::Compiled {
-                    artifact: &report.name,
-                    plan: package,
-                    flags: compiled.flags,
-                    rustflags: compiled.rustflags,
-                    features: &features,
-                    toolchain,
-                },
-            )
-        });
-        write_sbom(sbom, provenance, report, to)
-    }
-
-    /// The same for what came as a file.
+    /// Tells about what came as a file, and writes the SBOM.
     pub(super) fn attest_file(
         &self,
         file: &File,
@@ -287,6 +248,44 @@ impl App {
             )),
         }
     }
+}
+
+/// Tells about what was compiled, and writes the SBOM.
+pub(super) fn attest_package(
+    known: &RunOf,
+    compiled: &Compiled<'_>,
+    report: &mut PackageReport,
+    to: &Destination,
+) -> Result<Attested, Error> {
+    let Compiled { package, units, .. } = *compiled;
+    let sbom = match compiled.graph {
+        Some(graph) => {
+            let of = cargo::graph(graph, &known.lock, units, &package.id, compiled.example);
+            Some(make_sbom(&of, report, compiled.created)?)
+        }
+        None => None,
+    };
+    let none = std::collections::BTreeSet::new();
+    let features: Vec<String> = units
+        .get(&package.id)
+        .unwrap_or(&none)
+        .iter()
+        .cloned()
+        .collect();
+    let provenance = compiled.toolchain.map(|toolchain| {
+        provenance::of_package(
+            &known.run,
+            &provenance::Compiled {
+                artifact: &report.name,
+                plan: package,
+                flags: compiled.flags,
+                rustflags: compiled.rustflags,
+                features: &features,
+                toolchain,
+            },
+        )
+    });
+    write_sbom(sbom, provenance, report, to)
 }
 
 fn make_sbom(

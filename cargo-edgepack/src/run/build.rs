@@ -10,17 +10,17 @@ use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::levers::BuildSize;
 use edgepack::output;
-use edgepack::pack::Metadata;
+use edgepack::pack::{Metadata, Timestamp};
 use edgepack::pipeline::{self, Destination, Input};
 use edgepack::plan::{CargoFlags, Group, PackagePlan, Plan, Settings};
-use edgepack::project::Project;
+use edgepack::project::{PackageId, Project};
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::sbom::cargo::Units;
 use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
-use super::attest::{Attested, Compiled, File, Wishes};
+use super::attest::{Attested, Compiled, File, Wishes, attest_package};
 use super::{App, ci};
 use crate::cli::{self, BuildFlags};
 
@@ -39,6 +39,18 @@ pub(super) struct Built {
     pub version: Option<String>,
     /// What is told about it.
     pub attested: Attested,
+}
+
+/// What a build goes by.
+struct Job<'a> {
+    project: &'a Project,
+    config: &'a CargoConfig,
+    toolchains: &'a Toolchains,
+    flags: &'a CargoFlags,
+    here: &'a Path,
+    destination: &'a Destination,
+    created: Timestamp,
+    revision: Option<String>,
 }
 
 /// A run of cargo.
@@ -236,16 +248,23 @@ impl App {
         let created = epoch
             .or(commit.as_ref().map(|c| c.time))
             .unwrap_or_default();
-        let revision = commit.map(|c| c.revision);
-
         let destination = Destination::below(&project.target_dir);
         ci::remove_stale(&destination)?;
         self.begin(&destination);
+        let job = Job {
+            project: &project,
+            config: &config,
+            toolchains: &toolchains,
+            flags: cargo,
+            here: &here,
+            destination: &destination,
+            created,
+            revision: commit.map(|c| c.revision),
+        };
         let mut built = Vec::new();
         for (group, members) in &plan.groups {
             let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
-            let made = self.compile(&project, &config, &toolchains, cargo, group, &packages);
-            let (made, compilation) = match (made, &group.doubtful) {
+            let (made, compiling) = match (self.compile(&job, group, &packages), &group.doubtful) {
                 (Err(Error::Cargo { in_code: true, .. }), Some(name)) => {
                     self.printer.warning(&format!(
                         "`{name}` does not compile for {} and is left out, since it has no \
@@ -272,87 +291,108 @@ impl App {
                 }
                 (made, _) => made?,
             };
-            let some =
-                |pick: fn(&Wishes) -> bool| made.iter().any(|m| pick(&wishes[&m.package.id]));
-            let asked = Wishes {
-                sbom: some(|w| w.sbom),
-                provenance: some(|w| w.provenance),
-            };
-            let known = self.run_of(&project, revision.as_ref(), asked)?;
-            let toolchain = if asked.provenance {
-                let sysroot = toolchains.sysroot(group);
-                Some(toolchain::describe(sysroot, config.rustc(), &here)?)
-            } else {
-                None
-            };
-            let rustflags = config.rustflags(&group.target)?;
-            let cancel = &*self.cancel;
-            // Cargo tells what depends on what while the modules shrink.
-            let (graph, reports) = std::thread::scope(|scope| {
-                let graph = asked
-                    .sbom
-                    .then(|| scope.spawn(|| project.graph(cargo, &group.target, cancel)));
-                let reports: Result<Vec<_>, Error> = made
-                    .into_iter()
-                    .map(|made| {
-                        let Made {
-                            package,
-                            name,
-                            wasm,
-                            example,
-                        } = made;
-                        let input = Input {
-                            wasm,
-                            metadata: Metadata {
-                                name,
-                                revision: revision.clone(),
-                                ..package.metadata.clone()
-                            },
-                            target: Some(group.target.clone()),
-                            settings: package.settings.clone(),
-                            created,
-                            stages: vec![compilation.stage.clone()],
-                        };
-                        let report = self.with_context(true, |context| {
-                            pipeline::run(input, context, &destination)
-                        })?;
-                        Ok((package, example, report))
-                    })
-                    .collect();
-                (graph.map(std::thread::ScopedJoinHandle::join), reports)
-            });
-            let graph = match graph {
-                Some(joined) => Some(joined.map_err(|_| {
-                    Error::Internal("failed to ask cargo what depends on what".into())
-                })??),
-                None => None,
-            };
-            for (package, example, mut report) in reports? {
-                let wishes = wishes[&package.id];
-                let manifest = &project.metadata[&package.id].manifest_path;
-                report.input = Some(manifest.clone().into_std_path_buf());
-                let compiled = Compiled {
-                    package,
-                    example,
-                    units: &compilation.units,
-                    graph: graph.as_ref().filter(|_| wishes.sbom),
-                    flags: cargo,
-                    rustflags: &rustflags,
-                    toolchain: toolchain.as_ref().filter(|_| wishes.provenance),
-                    created,
-                };
-                let attested = self.attest_package(&known, &compiled, &mut report, &destination)?;
-                self.done(&report);
-                built.push(Built {
-                    version: Some(report.version.clone()),
-                    report,
-                    publish: package.publish.clone(),
-                    sign: package.sign.clone(),
-                    attested,
-                });
-            }
+            built.extend(self.finish_group(&job, group, made, &compiling, &wishes)?);
         }
         Ok((destination, built))
+    }
+
+    /// Takes what a run of cargo made through the other stages.
+    fn finish_group(
+        &self,
+        job: &Job<'_>,
+        group: &Group,
+        made: Vec<Made<'_>>,
+        compiling: &Compiling,
+        wishes: &BTreeMap<&PackageId, Wishes>,
+    ) -> Result<Vec<Built>, Error> {
+        let some = |pick: fn(&Wishes) -> bool| made.iter().any(|m| pick(&wishes[&m.package.id]));
+        let asked = Wishes {
+            sbom: some(|w| w.sbom),
+            provenance: some(|w| w.provenance),
+        };
+        let known = self.run_of(job.project, job.revision.as_ref(), asked)?;
+        let toolchain = if asked.provenance {
+            let sysroot = job.toolchains.sysroot(group);
+            Some(toolchain::describe(sysroot, job.config.rustc(), job.here)?)
+        } else {
+            None
+        };
+        let rustflags = job.config.rustflags(&group.target)?;
+        let cancel = &*self.cancel;
+        // Cargo tells what depends on what while the modules shrink.
+        let (graph, reports) = std::thread::scope(|scope| {
+            let ask = || job.project.graph(job.flags, &group.target, cancel);
+            let graph = asked.sbom.then(|| scope.spawn(ask));
+            let reports: Result<Vec<_>, Error> = made
+                .into_iter()
+                .map(|made| {
+                    let (package, example) = (made.package, made.example);
+                    let report = self.run_stages(job, group, compiling, made)?;
+                    Ok((package, example, report))
+                })
+                .collect();
+            (graph.map(std::thread::ScopedJoinHandle::join), reports)
+        });
+        let reports = reports?;
+        let graph = match graph {
+            Some(Ok(graph)) => Some(graph?),
+            Some(Err(_)) => {
+                let message = "failed to ask cargo what depends on what";
+                return Err(Error::Internal(message.into()));
+            }
+            None => None,
+        };
+        let finish = |(package, example, mut report): (&PackagePlan, bool, PackageReport)| {
+            let wishes = wishes[&package.id];
+            let compiled = Compiled {
+                package,
+                example,
+                units: &compiling.units,
+                graph: graph.as_ref().filter(|_| wishes.sbom),
+                flags: job.flags,
+                rustflags: &rustflags,
+                toolchain: toolchain.as_ref().filter(|_| wishes.provenance),
+                created: job.created,
+            };
+            let attested = attest_package(&known, &compiled, &mut report, job.destination)?;
+            Ok(Built {
+                version: Some(report.version.clone()),
+                report,
+                publish: package.publish.clone(),
+                sign: package.sign.clone(),
+                attested,
+            })
+        };
+        reports.into_iter().map(finish).collect()
+    }
+
+    /// The stages behind the compiler.
+    fn run_stages(
+        &self,
+        job: &Job<'_>,
+        group: &Group,
+        compiling: &Compiling,
+        made: Made<'_>,
+    ) -> Result<PackageReport, Error> {
+        let manifest = &job.project.metadata[&made.package.id].manifest_path;
+        let input = Input {
+            wasm: made.wasm,
+            metadata: Metadata {
+                name: made.name,
+                revision: job.revision.clone(),
+                ..made.package.metadata.clone()
+            },
+            target: Some(group.target.clone()),
+            settings: made.package.settings.clone(),
+            created: job.created,
+            stages: vec![compiling.stage.clone()],
+        };
+        let mut report = self.with_context(true, |context| {
+            pipeline::run(input, context, job.destination)
+        })?;
+        report.input = Some(manifest.clone().into_std_path_buf());
+        self.done(&report);
+        Ok(report)
     }
 
     /// Finds the toolchains that the plan takes, and installs what they lack.
@@ -397,20 +437,17 @@ impl App {
     /// Runs cargo and reads what it made.
     fn compile<'p>(
         &self,
-        project: &Project,
-        config: &CargoConfig,
-        toolchains: &Toolchains,
-        cargo: &CargoFlags,
+        job: &Job<'_>,
         group: &Group,
         packages: &[&'p PackagePlan],
     ) -> Result<(Vec<Made<'p>>, Compiling), Error> {
         self.printer.clear();
         let started = Instant::now();
         let Compilation { files, units } = build::compile(
-            project,
-            config,
-            toolchains,
-            cargo,
+            job.project,
+            job.config,
+            job.toolchains,
+            job.flags,
             group,
             packages,
             &self.cancel,

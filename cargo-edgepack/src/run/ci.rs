@@ -117,13 +117,19 @@ fn write(report: &Report, problems: &[Problem], to: &Destination) -> Result<(), 
         serde_json::to_vec(&quality::report(problems)).map_err(internal)?,
         junit::report(report).into_bytes(),
         serde_json::to_vec(&sarif::log(report, problems)).map_err(internal)?,
-        outputs::dotenv(&outputs::outputs(report, Some(&to.folder))).into_bytes(),
+        dotenv(report, to).into_bytes(),
         serde_json::to_vec(&links(report)).map_err(internal)?,
     ];
     paths(to)
         .iter()
         .zip(contents)
         .try_for_each(|(path, contents)| output::write(path, &contents))
+}
+
+fn dotenv(report: &Report, to: &Destination) -> String {
+    let values = outputs::outputs(report, Some(&to.folder));
+    let root = std::env::var_os("CI_PROJECT_DIR").map(PathBuf::from);
+    outputs::dotenv(&values, root.as_deref())
 }
 
 fn links(report: &Report) -> serde_json::Value {

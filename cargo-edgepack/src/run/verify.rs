@@ -17,8 +17,8 @@ use edgepack::sign::attestation::Kind;
 use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::{self, Outcome};
 
-use super::App;
 pub(super) use super::sign_file::file;
+use super::App;
 use crate::cli::{self, Verify};
 
 /// A policy is no larger.
@@ -51,6 +51,10 @@ impl App {
             Some(file) if file.is_empty() || is_reference(file) => Some(self.own_policy()?),
             Some(file) => Some(read_policy(Path::new(file))?),
             None => None,
+        };
+        let policy = match (policy, environment::trusted_root()?) {
+            (Some(policy), Some(root)) => Some(policy.trusting(&root)),
+            (policy, _) => policy,
         };
         if policy.is_none() && !spec.is_some() && !flags.require.is_empty() {
             return Err(Error::Usage {
