@@ -146,6 +146,18 @@ impl KeySource {
     pub fn signing(&self) -> Result<SigningKey, Error> {
         SigningKey::parse(self.read()?.reveal(), &self.name(), password)
     }
+
+    /// [`KeySource::signing`] on another thread.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn signing_beside(&self) -> Result<SigningKey, Error> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.signing())
+            .await
+            .map_err(|e| Error::Internal(format!("failed to open the key: {e}")))?
+    }
 }
 
 /// What `COSIGN_PASSWORD` holds. Set to nothing, it is the empty password.

@@ -106,6 +106,15 @@ impl Signers {
         config: &SignConfig,
         note: Option<&dyn Fn(&str)>,
     ) -> Result<Option<Arc<Signing>>, Error> {
+        let with = self.with(config, note)?;
+        with.map(|with| self.open(&with)).transpose()
+    }
+
+    fn with(
+        &self,
+        config: &SignConfig,
+        note: Option<&dyn Fn(&str)>,
+    ) -> Result<Option<With>, Error> {
         let note = |text: &str| {
             if let Some(note) = note
                 && self.said.borrow_mut().insert(text.to_owned())
@@ -176,7 +185,20 @@ impl Signers {
                 "others on this machine can read the identity token on the command line: env:NAME and @FILE keep it from them",
             );
         }
-        self.open(&with).map(Some)
+        Ok(Some(with))
+    }
+
+    /// Opens it while other work goes on.
+    async fn open_beside(&self, with: &With) -> Result<Arc<Signing>, Error> {
+        let With::Key(key) = with else {
+            return self.open(with);
+        };
+        let signer = Signer::Key(key.signing_beside().await?);
+        Ok(Arc::new(Signing {
+            signer: Arc::new(signer),
+            formats: self.formats.clone(),
+            epoch: self.epoch,
+        }))
     }
 
     fn open(&self, with: &With) -> Result<Arc<Signing>, Error> {
@@ -326,15 +348,17 @@ impl App {
         if signers.flags.mode.is_none() || signers.flags.mode == not {
             signers.flags.mode = Some(config::SignMode::Auto);
         }
-        let signing = signers
-            .of(
+        let with = signers
+            .with(
                 &SignConfig::default(),
                 Some(&|text| self.printer.note(text)),
             )?
             .ok_or_else(no_key)?;
         let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
-            let (manifest, bytes) = source.pin().await?;
+            // An encrypted key takes as long to open as all that the registry does.
+            let (signing, (manifest, bytes)) =
+                source.pin_beside(signers.open_beside(&with)).await?;
             let name = source.name(&manifest.digest);
             for sbom in attestations.iter().filter(|a| a.predicate_type == SBOM) {
                 is_about(&sbom.predicate, &bytes).map_err(|refusal| Error::Signature {
