@@ -139,7 +139,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         target,
     };
 
-    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+    let checked = match clock.time(CHECK, || validate::validate_once(wasm, context.cache))? {
         Ok(checked) => checked,
         Err(rejected) => return Ok(report_rejected(&rejected, identity, None, clock.stages)),
     };
@@ -240,7 +240,9 @@ fn shrunk(
     }
     let mut findings = outcome.findings;
     let modules = outcome.modules;
-    let again = clock.time(CHECK_AGAIN, || validate::validate(outcome.wasm))?;
+    let again = clock.time(CHECK_AGAIN, || {
+        validate::validate_once(outcome.wasm, context.cache)
+    })?;
     match again {
         Ok(module) => Ok((module, findings, modules)),
         Err(rejected) => {
@@ -287,7 +289,7 @@ pub fn shrink_only(
         target: None,
     };
     let before = wasm.bytes().len() as u64;
-    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+    let checked = match clock.time(CHECK, || validate::validate_once(wasm, context.cache))? {
         Ok(checked) => checked,
         Err(rejected) => {
             return Ok((

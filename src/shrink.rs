@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{Cache, Key};
 use crate::error::Error;
 use crate::finding::{Code, Finding};
+use crate::oci::Digest;
+use crate::validate;
 use crate::wasm::interface::Patterns;
 use crate::wasm::metadata::SIGNATURE_SECTION;
 use crate::wasm::proposals::{self, Proposals};
@@ -293,7 +295,8 @@ impl Run<'_> {
             self.modules.push(report);
             return Ok(stripped);
         }
-        let mut proposals = used(&bare)?;
+        let mut digest = Digest::of(&bare);
+        let mut proposals = known(validate::used_once(&bare, Kind::Core, &digest, self.cache))?;
         let (mut stripped, mut bare) = (stripped, bare);
         for lowering in &self.options.lower {
             if !proposals.uses_any(lowering.proposal()) {
@@ -301,12 +304,13 @@ impl Run<'_> {
             }
             proposals = proposals.without(lowering.proposal());
             bare = self.lowered(&bare, *lowering, proposals)?;
+            digest = Digest::of(&bare);
             stripped = with_custom_sections(&bare, &stripped)?;
         }
         for allowed in &self.options.allow_proposals {
             proposals = proposals.with(allowed.0);
         }
-        let Some(optimized) = self.optimized(&bare, proposals, report)? else {
+        let Some(optimized) = self.optimized(&bare, &digest, proposals, report)? else {
             return Ok(stripped);
         };
         Ok(with_custom_sections(&optimized, &stripped)?)
@@ -323,7 +327,7 @@ impl Run<'_> {
         if self.options.keep_exports.is_none() && self.options.stub_imports.is_empty() {
             return Ok((stripped, bare));
         }
-        let limit = used(&bare)?;
+        let limit = known(proposals::used_by(&bare, Kind::Core))?;
         let made = transform::transform(&bare, self.options)?;
         let bytes = search::without_new_data_count(made.bytes, &bare);
         if let Err(invalid) = proposals::validate_with(&bytes, limit) {
@@ -372,6 +376,7 @@ impl Run<'_> {
     fn optimized(
         &mut self,
         bare: &[u8],
+        digest: &Digest,
         proposals: Proposals,
         mut report: ModuleReport,
     ) -> Result<Option<Vec<u8>>, Error> {
@@ -390,9 +395,9 @@ impl Run<'_> {
             .map(|a| a.name())
             .collect::<Vec<_>>()
             .join(",");
-        parts.extend([&bits[..], bare, assume.as_bytes()]);
+        parts.extend([&bits[..], digest.as_str().as_bytes(), assume.as_bytes()]);
         parts.extend(producers.iter().map(|p| p.name.as_bytes()));
-        let key = Key::new("shrink/2", &parts);
+        let key = Key::new("shrink/3", &parts);
         let kept = self.cache.get(&key);
         let entry = if let Some(entry) = kept.and_then(|bytes| Entry::decode(&bytes)) {
             report.cached = true;
@@ -474,8 +479,8 @@ impl Run<'_> {
 }
 
 /// The proposals of a core module that was validated as part of a binary.
-fn used(bare: &[u8]) -> Result<Proposals, Error> {
-    proposals::used_by(bare, Kind::Core).map_err(|invalid| {
+fn known(used: Result<Proposals, proposals::Invalid>) -> Result<Proposals, Error> {
+    used.map_err(|invalid| {
         Error::Internal(format!(
             "a validated module does not validate alone: {}",
             problem(&invalid)

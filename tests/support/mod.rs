@@ -6,5 +6,6 @@ pub mod peak;
 pub mod peers;
 pub mod registry;
 pub mod script;
+pub mod shrinking;
 pub mod signed;
 pub mod tool;
