@@ -115,7 +115,7 @@ impl Cache {
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.path(key)?;
-        let entry = std::fs::read(&path).ok()?;
+        let mut entry = std::fs::read(&path).ok()?;
         let (digest, contents) = entry.strip_prefix(MAGIC)?.split_at_checked(64)?;
         if Digest::of(contents).hex().as_bytes() != digest {
             let _ = std::fs::remove_file(&path);
@@ -124,7 +124,8 @@ impl Cache {
         if let Ok(file) = std::fs::File::options().write(true).open(&path) {
             let _ = file.set_modified(SystemTime::now());
         }
-        Some(contents.to_vec())
+        entry.drain(..MAGIC.len() + 64);
+        Some(entry)
     }
 
     /// Claims `key` for as long as the file is open; none where another process has it.

@@ -233,7 +233,7 @@ fn shrunk(
     clock: &mut Clock<'_>,
 ) -> Result<(Validated, Vec<Finding>, Vec<ModuleReport>), Error> {
     let outcome = clock.time(SHRINK, || {
-        shrink::shrink(checked.wasm(), options, context.optimizer, context.cache)
+        shrink::shrink(&checked, options, context.optimizer, context.cache)
     })??;
     if let Some(stage) = clock.stages.last_mut() {
         stage.cached = outcome.cached();

@@ -230,6 +230,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_valid_once_is_remembered_by_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().into());
+        let valid = "(module (func (export \"f\") (result i32) i32.const 1 i32.extend8_s))";
+        let wasm = |text| Wasm::new(wat::parse_str(text).unwrap()).unwrap();
+        let first = validate_once(wasm(valid), &cache).unwrap();
+        assert_eq!(cache.contents().entries, 1);
+        let again = validate_once(wasm(valid), &cache).unwrap();
+        let plain = validate(wasm(valid)).unwrap();
+        for one in [&first, &again] {
+            assert_eq!(one.proposals(), plain.proposals());
+            assert_eq!(one.digest(), plain.digest());
+            assert_eq!(one.interface().exports.len(), 1);
+        }
+        let invalid = "(module (func (result i32)))";
+        for _ in 0..2 {
+            assert!(validate_once(wasm(invalid), &cache).is_err());
+        }
+        assert_eq!(cache.contents().entries, 1);
+    }
+
+    #[test]
+    fn another_validator_remembers_nothing_of_this_one() {
+        let manifest = include_str!("../Cargo.toml");
+        let version = KNOWN.strip_prefix("valid/wasmparser-").unwrap();
+        assert!(manifest.contains(&format!("wasmparser = \"{version}\"")));
+    }
+
+    #[test]
     fn budgets_are_hard_and_exact() {
         let policy = Policy {
             budget_raw: Some(ByteCount(10)),
