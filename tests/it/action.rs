@@ -17,7 +17,10 @@ fn show(names: &[&str]) -> String {
     let mut step = "      - env:\n".to_owned();
     for name in names {
         let variable = name.replace('-', "_").to_uppercase();
-        let _ = write!(step, "          {variable}: ${{{{ steps.pack.outputs.{name} }}}}\n");
+        let _ = write!(
+            step,
+            "          {variable}: ${{{{ steps.pack.outputs.{name} }}}}\n"
+        );
     }
     step += "        run: |\n";
     for name in names {
@@ -224,7 +227,7 @@ fn inputs_are_data() {
         for offset in [0, 2, 4] {
             let input = inputs[(number + offset) % inputs.len()];
             let _ = write!(
-                steps, 
+                steps,
                 "      - id: s{number}-{offset}\n        uses: {USE}\n        continue-on-error: true\n        with:\n          \
                  publish: true\n          repository: {}\n          {input}: \"{value}\"\n      - env:\n          \
                  REF: ${{{{ steps.s{number}-{offset}.outputs.ref }}}}\n        run: echo \"ref=\"\"<$REF>\"; test ! -e pwned\n",

@@ -17,8 +17,8 @@ use edgepack::sign::attestation::Kind;
 use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::{self, Outcome};
 
-pub(super) use super::sign_file::file;
 use super::App;
+pub(super) use super::sign_file::file;
 use crate::cli::{self, Verify};
 
 /// A policy is no larger.
