@@ -10,6 +10,7 @@ pub mod junit;
 pub mod locate;
 pub mod matrix;
 pub mod origin;
+pub mod outputs;
 pub mod quality;
 pub mod sarif;
 pub mod starter;

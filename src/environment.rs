@@ -51,6 +51,10 @@ pub const PUBLISH_REPOSITORY: &str = "EDGEPACK_PUBLISH_REPOSITORY";
 pub const PUBLISH_TAGS: &str = "EDGEPACK_PUBLISH_TAGS";
 /// `EDGEPACK_PUBLISH_PLAIN_HTTP`: as `publish.plain-http`, separated by commas.
 pub const PUBLISH_PLAIN_HTTP: &str = "EDGEPACK_PUBLISH_PLAIN_HTTP";
+/// `EDGEPACK_PUBLISH_SBOM`: as `publish.sbom`.
+pub const PUBLISH_SBOM: &str = "EDGEPACK_PUBLISH_SBOM";
+/// `EDGEPACK_PUBLISH_PROVENANCE`: as `publish.provenance`.
+pub const PUBLISH_PROVENANCE: &str = "EDGEPACK_PUBLISH_PROVENANCE";
 /// `EDGEPACK_SIGN_MODE`: as `sign.mode`.
 pub const SIGN_MODE: &str = "EDGEPACK_SIGN_MODE";
 /// `EDGEPACK_SIGNING_KEY`: as `sign.key`.
@@ -144,6 +148,22 @@ pub fn destination() -> Result<destination::Overrides, Error> {
         repository: text(PUBLISH_REPOSITORY)?.map(|r| r.trim().to_owned()),
         tags: list(PUBLISH_TAGS)?,
     })
+}
+
+/// Whether a variable says `true` or `false`.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable.
+pub fn switch(name: &str) -> Result<Option<bool>, Error> {
+    match text(name)?.as_deref().map(str::trim) {
+        None => Ok(None),
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
+        Some(other) => Err(Error::usage(format!(
+            "{name}: `{other}` is neither true nor false"
+        ))),
+    }
 }
 
 /// What the environment says about signing.

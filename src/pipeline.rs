@@ -103,6 +103,12 @@ impl Destination {
         self.folder.join("report.json")
     }
 
+    /// Where the SBOM of a package is kept: each has its own.
+    #[must_use]
+    pub fn sbom_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.cdx.json"))
+    }
+
     /// Where the binary of a package is kept.
     #[must_use]
     pub fn module_path(&self, name: &str) -> PathBuf {
@@ -394,6 +400,7 @@ fn describe(
         kind: module.wasm().kind(),
         input: None,
         wasm: path,
+        sbom: None,
         sha256: module.digest().hex().to_owned(),
         size,
         budgets: Vec::new(),
@@ -423,6 +430,7 @@ fn report_rejected(
         kind: rejected.wasm.kind(),
         input: None,
         wasm: path.map(Path::to_owned),
+        sbom: None,
         sha256: Digest::of(bytes).hex().to_owned(),
         size: Sizes {
             before: size,

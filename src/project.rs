@@ -17,6 +17,9 @@ use crate::error::Error;
 use crate::plan::CargoFlags;
 use crate::tool;
 
+/// What cargo says with all dependencies.
+pub type Whole = Metadata;
+
 /// A workspace and its packages.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -65,6 +68,36 @@ impl Project {
             outside,
             target_dir,
         })
+    }
+
+    /// All packages that a build for a target may need, with what depends on what.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cargo`] where cargo refuses (it has said why).
+    pub fn graph(&self, flags: &CargoFlags, target: &str, cancel: &Cancel) -> Result<Whole, Error> {
+        let manifest = self.metadata.workspace_root.join("Cargo.toml");
+        let mut extra: Vec<String> = flags.feature_args();
+        // Of a specification in a file, cargo knows the platform only while it builds.
+        if !target.ends_with(".json") {
+            extra.push(format!("--filter-platform={target}"));
+        }
+        let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
+        cargo_metadata(flags, manifest.as_std_path(), &extra, cancel)
+    }
+
+    /// `Cargo.lock`, where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn lock_file(&self) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.metadata.workspace_root.join("Cargo.lock");
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
     }
 
     /// A package's configuration, over the workspace's.

@@ -231,6 +231,9 @@ pub struct PackageReport {
     /// The file that ships; for `check`, the file that was checked. Null where
     /// nothing was written because the binary does not validate.
     pub wasm: Option<PathBuf>,
+    /// The SBOM of that file, where one was asked for.
+    #[serde(default)]
+    pub sbom: Option<PathBuf>,
     /// The sha256 of that file, in hex; of the input where nothing was written.
     pub sha256: String,
     /// Sizes in bytes.
@@ -302,6 +305,9 @@ pub struct PublishReport {
     /// Its signatures by the key that this run signs with; empty where it does not.
     #[serde(default)]
     pub signatures: Vec<SignatureReport>,
+    /// Its attestations by the same key; empty where it does not sign.
+    #[serde(default)]
+    pub attestations: Vec<AttestationReport>,
     /// Bytes of the artifact: manifest, config and layers.
     pub size: u64,
     /// Bytes of blobs that were sent; the rest was there.
@@ -319,7 +325,16 @@ pub struct SignatureReport {
     pub state: SignatureState,
 }
 
-/// What became of a signature.
+/// An attestation of a published artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttestationReport {
+    /// The type of the predicate: a URI.
+    pub predicate_type: String,
+    /// What became of it.
+    pub state: SignatureState,
+}
+
+/// What became of a signature or an attestation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SignatureState {

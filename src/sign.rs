@@ -14,13 +14,20 @@ use std::str::FromStr;
 use serde::Serialize;
 
 pub mod attach;
+pub mod attestation;
+pub mod blob;
 pub mod bundle;
+pub mod embedded;
 pub mod encrypted;
 pub mod key;
 pub mod place;
 pub mod refusal;
+pub mod root;
+pub mod signer;
 pub mod simple;
 pub mod source;
+pub mod statement;
+pub mod trust;
 pub mod verify;
 
 /// How a signature is kept.

@@ -10,8 +10,10 @@ use edgepack::levers::BuildSize;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
+use edgepack::sign::source::secret_variables;
 use edgepack::size::ByteCount;
 
+mod attest;
 mod cache;
 mod ci;
 mod init;
@@ -21,13 +23,14 @@ mod schema;
 mod sign;
 mod worker;
 
+pub use attest::{ProvenanceSwitch, SbomSwitch};
 pub use cache::Cache;
 pub use ci::{ReportFormat, Results};
 pub use init::{Ci, Init};
 pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
 pub use schema::{Completions, Man, Schema, SchemaOf};
-pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
+pub use sign::{Demands, FormatArg, Keygen, Sign, SignMode, Signing, Verify};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\
@@ -63,6 +66,11 @@ pub enum Command {
     ///
     /// With --since, only what changed; with --matrix, as CI spreads it over its runners.
     Plan(Box<Plan>),
+    /// Build, and print which packages are in the module: CycloneDX 1.5, as JSON.
+    ///
+    /// The packages are those that cargo compiled for the target with the features in use,
+    /// without build scripts and procedural macros.
+    Sbom(Box<Sbom>),
     /// Validate binaries; enforce allowed imports and budgets.
     Check(Check),
     /// Make a module or component smaller.
@@ -77,13 +85,13 @@ pub enum Command {
     /// Fetch a module or component from a registry or an OCI image layout.
     ///
     /// FILE appears once every digest was checked, and not before.
-    Pull(Pull),
-    /// Sign an artifact that is published, and print HOST/PATH@DIGEST.
+    Pull(Box<Pull>),
+    /// Sign an artifact that is published, and print HOST/PATH@DIGEST; or a file.
     ///
     /// The digest that REF stands for is signed. cosign verifies what is written.
-    Sign(Sign),
-    /// Check that an artifact is signed with a key.
-    Verify(Verify),
+    Sign(Box<Sign>),
+    /// Check that artifacts are signed by whom you trust, and what is attested of them.
+    Verify(Box<Verify>),
     /// Make a key pair: NAME.key, encrypted with a password, and NAME.pub.
     Keygen(Keygen),
     /// Store credentials for a registry, where docker or podman keeps them.
@@ -115,8 +123,8 @@ impl Command {
     /// What goes to stdout, for the commands that make a report.
     pub fn report_format(&self) -> ReportFormat {
         match self {
-            Command::Build(build) => build.flags.reporting.message_format,
-            Command::Publish(publish) => publish.build.reporting.message_format,
+            Command::Build(build) => build.reporting.message_format,
+            Command::Publish(publish) => publish.reporting.message_format,
             Command::Check(check) => check.reporting.message_format,
             Command::Shrink(shrink) => shrink.reporting.message_format,
             _ => ReportFormat::Human,
@@ -262,6 +270,26 @@ pub struct Build {
     /// How to build.
     #[command(flatten)]
     pub flags: BuildFlags,
+    /// Whether there is an SBOM.
+    #[command(flatten)]
+    pub sbom: SbomSwitch,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Results,
+}
+
+/// `sbom`.
+#[derive(Debug, Args)]
+pub struct Sbom {
+    /// A module or component: the SBOM says what it says of itself, and nothing is built.
+    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
+    pub file: Option<PathBuf>,
+    /// Where the SBOM goes; `-` stands for stdout.
+    #[arg(short, long, value_name = "OUT", default_value = "-")]
+    pub output: PathBuf,
+    /// How to build.
+    #[command(flatten)]
+    pub flags: BuildFlags,
 }
 
 /// How to build, for the commands that do.
@@ -291,9 +319,6 @@ pub struct BuildFlags {
     /// How to pack.
     #[command(flatten)]
     pub packing: Packing,
-    /// What is reported.
-    #[command(flatten)]
-    pub reporting: Results,
     /// Words for `cargo build`.
     #[arg(last = true, value_name = "CARGO ARGS")]
     pub cargo_args: Vec<OsString>,
@@ -520,6 +545,7 @@ fn cargo_flags(
         verbose: common.verbose,
         jobs: compilation.jobs.clone(),
         extra: extra.to_vec(),
+        withheld: secret_variables(environment::text(environment::SIGNING_KEY)?.as_deref()),
     })
 }
 

@@ -40,6 +40,7 @@ fn package(name: &str, findings: Vec<Finding>) -> PackageReport {
         findings,
         oci: None,
         artifacts: Vec::new(),
+        sbom: None,
         modules: Vec::new(),
         stages: vec![StageReport {
             name: "check".to_owned(),

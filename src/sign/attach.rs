@@ -1,4 +1,5 @@
-//! The sign stage: signatures are made and put beside what they sign.
+//! The sign stage: signatures and attestations are made and put beside what they are
+//! about.
 //!
 //! A signature by the same key that is there already is left as it is, so that a run
 //! that is repeated adds nothing; signatures of others stay. But for the numbers that
@@ -9,9 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::attestation::Attestation;
 use super::key::SigningKey;
 use super::place::{Place, Trouble};
-use super::verify::{self, MAX_SIGNATURE, PREDICATE_ANNOTATION};
+use super::signer::Signer;
+use super::statement::{self, MAX_SIGNATURE, Wanted};
+use super::trust::Trust;
+use super::verify::{self, PREDICATE_ANNOTATION};
 use super::{Format, bundle, simple};
 use crate::error::Error;
 use crate::oci::{
@@ -34,8 +39,8 @@ const MAX_TRIES: u32 = 8;
 /// How to sign.
 #[derive(Clone, Debug)]
 pub struct Signing {
-    /// With what.
-    pub key: Arc<SigningKey>,
+    /// Who.
+    pub signer: Arc<Signer>,
     /// In which formats.
     pub formats: Vec<Format>,
     /// The time that signatures carry; the artifact's own where there is none.
@@ -65,25 +70,78 @@ pub async fn sign(
 ) -> Result<Vec<Signed>, Error> {
     let mut signed = Vec::new();
     for &format in &signing.formats {
-        let new = match (format, place) {
-            (Format::Legacy, Place::Layout(_)) => continue,
-            (Format::Legacy, Place::Remote(remote)) => {
-                add_legacy(remote, manifest, &signing.key).await?
+        let new = match (format, place, &*signing.signer) {
+            (Format::Legacy, Place::Layout(_), _) => continue,
+            (Format::Legacy, Place::Remote(remote), Signer::Key(key)) => {
+                add_legacy(remote, manifest, key).await?
             }
-            (Format::Bundle, _) => {
-                let there = verify::look(place, &manifest.digest, signing.key.public(), format)
-                    .await?
-                    .found;
-                if there.is_none() {
-                    let created = created(place, bytes, signing.epoch).await?;
-                    add_bundle(place, manifest, &signing.key, created).await?;
-                }
-                there.is_none()
+            (Format::Bundle, _, _) => {
+                let wanted = Wanted::SIGNATURE;
+                let statement =
+                    statement::make(&manifest.digest, wanted.predicate_type, json!({}))?;
+                add(place, manifest, bytes, &wanted, &statement, signing).await?
             }
         };
         signed.push(Signed { format, new });
     }
     Ok(signed)
+}
+
+/// Attests something about a manifest that is in a place: a predicate and its type. Says
+/// whether it had to, which it need not where the same was attested by the same signer.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn attest(
+    place: Place<'_>,
+    manifest: &Descriptor,
+    bytes: &[u8],
+    attestation: &Attestation,
+    signing: &Signing,
+) -> Result<bool, Error> {
+    let Attestation {
+        predicate_type,
+        predicate,
+    } = attestation;
+    let wanted = Wanted {
+        predicate_type,
+        predicate: Some(predicate),
+    };
+    let statement = statement::make(&manifest.digest, predicate_type, predicate.clone())?;
+    add(place, manifest, bytes, &wanted, &statement, signing).await
+}
+
+/// Signs a statement about a manifest, whose bytes are given too, and lists the bundle
+/// as one of its referrers, unless what is `wanted` is there already.
+async fn add(
+    place: Place<'_>,
+    manifest: &Descriptor,
+    bytes: &[u8],
+    wanted: &Wanted<'_>,
+    statement: &[u8],
+    signing: &Signing,
+) -> Result<bool, Error> {
+    let trust = signing.signer.trust().await?;
+    let there = verify::look(place, &manifest.digest, wanted, &trust, Format::Bundle).await?;
+    if there.found.is_some() {
+        return Ok(false);
+    }
+    let bundle = signing.signer.bundle(statement).await?;
+    if bundle.len() as u64 > wanted.limit() {
+        return Err(Error::Signature {
+            message: format!(
+                "the bundle with the type `{}` would have {} bytes, more than the {} that are read when verifying",
+                wanted.predicate_type,
+                bundle.len(),
+                wanted.limit()
+            ),
+            hint: None,
+        });
+    }
+    let created = created(place, bytes, signing.epoch).await?;
+    add_bundle(place, manifest, wanted.predicate_type, bundle, created).await?;
+    Ok(true)
 }
 
 /// When the artifact was made: no clock may tell signatures of one artifact apart.
@@ -123,17 +181,15 @@ async fn created(
 async fn add_bundle(
     place: Place<'_>,
     subject: &Descriptor,
-    key: &SigningKey,
+    predicate_type: &str,
+    bundle: Vec<u8>,
     created: String,
 ) -> Result<(), Error> {
-    let layer = Blob::new(bundle::MEDIA_TYPE, bundle::make(&subject.digest, key)?);
+    let layer = Blob::new(bundle::MEDIA_TYPE, bundle);
     let config = Blob::new(MEDIA_TYPE_EMPTY, b"{}".to_vec());
     let annotations = Annotations::from([
         (CONTENT_ANNOTATION.to_owned(), CONTENT.to_owned()),
-        (
-            PREDICATE_ANNOTATION.to_owned(),
-            bundle::PREDICATE_TYPE.to_owned(),
-        ),
+        (PREDICATE_ANNOTATION.to_owned(), predicate_type.to_owned()),
         (annotation::CREATED.to_owned(), created),
     ]);
     let manifest = Manifest {
@@ -175,9 +231,17 @@ async fn add_legacy(
 ) -> Result<bool, Error> {
     let place = Place::Remote(remote);
     let tag = simple::tag(&subject.digest);
+    let trust = Trust::Key(key.public().clone());
     let mut layer = None;
     for _ in 0..MAX_TRIES {
-        let there = verify::look(place, &subject.digest, key.public(), Format::Legacy).await?;
+        let there = verify::look(
+            place,
+            &subject.digest,
+            &Wanted::SIGNATURE,
+            &trust,
+            Format::Legacy,
+        )
+        .await?;
         if there.found.is_some() {
             return Ok(layer.is_some());
         }

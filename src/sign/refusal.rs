@@ -47,6 +47,15 @@ pub enum Refusal {
     /// A bundle of another kind.
     #[error("it is a bundle without a DSSE envelope")]
     NoEnvelope,
+    /// A bundle about a file holds a signature of its bytes.
+    #[error("it is a bundle without a signature of a file")]
+    NoMessageSignature,
+    /// The right key, or any, and another file.
+    #[error("it signs another file")]
+    OtherFile,
+    /// An SBOM of something else.
+    #[error("it is about another module, sha256:{0}")]
+    OtherModule(String),
     /// DSSE binds the type of the payload.
     #[error("its payload type is `{0}`, which is none of in-toto")]
     PayloadType(String),
@@ -71,15 +80,38 @@ pub enum Refusal {
     /// An SBOM or the like.
     #[error("it is an attestation of the type `{0}`, which is no signature")]
     Attestation(String),
+    /// An attestation of another type than was asked for.
+    #[error("it states something of the type `{0}`")]
+    OtherStatement(String),
+    /// The right type, other words.
+    #[error("it states something else")]
+    OtherPredicate,
     /// A signature is about one thing.
     #[error("it is about {0} subjects in place of one")]
     Subjects(usize),
+    /// An attestation that its readers cannot read.
+    #[error("it is no {kind} that makes sense: {why}")]
+    Malformed {
+        /// Its short name.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// The right key, another artifact.
     #[error("it signs another artifact, {0}")]
     OtherArtifact(String),
 }
 
 impl Refusal {
+    /// Whether it may well be good, and somebody else's.
+    #[must_use]
+    pub fn is_by_others(&self) -> bool {
+        matches!(
+            self,
+            Refusal::OtherKey | Refusal::OtherKeyOrChanged | Refusal::Certificate
+        )
+    }
+
     /// A parser's error; its words are foreign.
     #[must_use]
     pub fn senseless(what: &'static str, why: &impl ToString) -> Self {

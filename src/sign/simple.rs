@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::key::{PublicKey, SigningKey};
+use super::key::SigningKey;
 use super::refusal::Refusal;
+use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 use crate::oci::{Blob, Descriptor, Digest};
 use crate::registry::failure::printable;
@@ -81,7 +82,7 @@ pub fn make(repository: &str, manifest: &Digest, key: &SigningKey) -> Result<Blo
     Ok(layer)
 }
 
-/// Whether a layer is a signature of this manifest by this key.
+/// Whether a layer is a signature of this manifest by whom is trusted.
 ///
 /// # Errors
 ///
@@ -90,8 +91,8 @@ pub fn check(
     layer: &Descriptor,
     bytes: &[u8],
     manifest: &Digest,
-    key: &PublicKey,
-) -> Result<(), Refusal> {
+    trust: &Trust,
+) -> Result<SignedBy, Refusal> {
     let signature = layer
         .annotations
         .get(SIGNATURE)
@@ -99,6 +100,10 @@ pub fn check(
     let signature = STANDARD
         .decode(signature)
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
+    let key = match trust {
+        Trust::Key(key) => key,
+        Trust::Identity(identity) => match identity.root {},
+    };
     if !key.verifies(bytes, &signature) {
         let certified = layer
             .annotations
@@ -118,5 +123,5 @@ pub fn check(
     if signed != manifest.as_str() {
         return Err(Refusal::OtherArtifact(printable(signed)));
     }
-    Ok(())
+    Ok(SignedBy::from(key))
 }

@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use crate::support::tool::{Place, Run, run};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
+    "gl-annotations.json",
     "gl-code-quality.json",
+    "gl-dotenv.env",
     "junit.xml",
     "report.json",
     "results.sarif",
@@ -266,4 +268,100 @@ fn what_is_published_stands_in_the_summary() {
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["outcome"], "registry");
     assert_eq!(report["packages"][0]["name"], "m");
+}
+
+/// The values of a file that `GITHUB_OUTPUT` names, as the runner reads it.
+fn step_outputs(text: &str) -> std::collections::BTreeMap<String, String> {
+    let mut values = std::collections::BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let (name, end) = line.split_once("<<").unwrap();
+        let value: Vec<&str> = lines.by_ref().take_while(|l| *l != end).collect();
+        values.insert(name.to_owned(), value.join("\n"));
+    }
+    values
+}
+
+#[test]
+fn later_steps_get_values() {
+    let place = Place::new();
+    project(&place, "fn main() {}\n");
+    place.write("output", "before=1\n");
+    let folder = place.join("repo/crates/app");
+    let mut command = place.command([
+        "edgepack",
+        "publish",
+        "--oci-layout",
+        "out\n::set-output name=ref::evil",
+        "--budget-raw=10 MB",
+        "--message-format=github",
+    ]);
+    command
+        .current_dir(&folder)
+        .env("GITHUB_OUTPUT", place.join("output"))
+        .env("GITHUB_STEP_SUMMARY", place.join("summary"))
+        .env("CI_REGISTRY", "registry.example")
+        .env("CI_PROJECT_URL", "https://forge.example/acme/app");
+    let done = run(&mut command).exits(0);
+    assert_eq!(done.stdout, "");
+    let text = std::fs::read_to_string(place.join("output")).unwrap();
+    let values = step_outputs(text.strip_prefix("before=1\n").unwrap());
+    let report = json(&written(&place, "report.json"));
+    let published = &report["published"][0];
+    let package = &report["packages"][0];
+    assert_eq!(values["digest"], published["digest"].as_str().unwrap());
+    assert_eq!(values["sha256"], package["sha256"].as_str().unwrap());
+    assert_eq!(values["wasm"], package["wasm"].as_str().unwrap());
+    assert_eq!(values["size"], package["size"]["after"].to_string());
+    assert_eq!(values["size-before"], package["size"]["before"].to_string());
+    assert_eq!(values["kind"], "core");
+    assert_eq!(values["tags"], "1.2.3");
+    // The folder's name has a line break, and is one line here.
+    assert!(values["ref"].ends_with(&values["digest"]), "{values:?}");
+    assert!(values["ref"].contains("out ::set-output"), "{values:?}");
+    assert!(values["report"].ends_with("report.json"));
+    let summary = std::fs::read_to_string(place.join("summary")).unwrap();
+    assert_eq!(summary, written(&place, "summary.md"));
+    let dotenv = written(&place, "gl-dotenv.env");
+    assert!(dotenv.contains(&format!("EDGEPACK_DIGEST={}\n", values["digest"])));
+    assert!(!dotenv.contains("set-output"), "{dotenv}");
+
+    // Without being asked, nothing is told.
+    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
+    command
+        .current_dir(&folder)
+        .env("GITHUB_OUTPUT", place.join("other"));
+    run(&mut command).exits(0);
+    assert!(!place.join("other").exists());
+}
+
+#[test]
+fn build_scripts_do_not_get_the_secrets_of_signing() {
+    let place = Place::new();
+    project(&place, "fn main() {}\n");
+    place.write(
+        "repo/crates/app/build.rs",
+        "fn main() { for (name, value) in std::env::vars() { \
+         if value.contains(\"s3cret\") { println!(\"cargo::warning={name}\"); } } }\n",
+    );
+    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
+    command
+        .current_dir(place.join("repo/crates/app"))
+        .env("EDGEPACK_SIGNING_KEY", "env:MY_KEY")
+        .env("MY_KEY", "s3cret key")
+        .env("NO_KEY", "s3cret of somebody else")
+        .env("COSIGN_PASSWORD", "s3cret")
+        .env("SIGSTORE_ID_TOKEN", "s3cret")
+        .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "s3cret");
+    let said = run(&mut command).exits(0).stderr;
+    // The script did look.
+    assert!(said.contains("NO_KEY"), "{said}");
+    for name in [
+        "MY_KEY",
+        "COSIGN_PASSWORD",
+        "SIGSTORE_ID_TOKEN",
+        "ACTIONS_ID",
+    ] {
+        assert!(!said.contains(name), "{said}");
+    }
 }

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod action;
 mod any_registry;
 mod bad_input;
 mod cache;
@@ -19,6 +20,7 @@ mod describe;
 mod external;
 mod fixtures;
 mod generated;
+mod gitlab;
 mod hostile_registry;
 mod init;
 mod interface;

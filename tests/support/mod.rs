@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub mod artifact;
+pub mod ci;
 pub mod engine;
 pub mod peak;
 pub mod peers;

@@ -27,6 +27,8 @@ pub enum SchemaOf {
     Inspect,
     /// `inspect --json` of an artifact.
     Artifact,
+    /// verify.toml.
+    Policy,
 }
 
 /// `completions`.

@@ -44,7 +44,7 @@ impl App {
                 Rights::Pull => share::pull(&self.cache, &place).await,
             }
         })?;
-        self.tell(text, rights, &shared);
+        self.tell_shared(text, rights, &shared);
         match (flags.reporting.message_format, &shared.reference) {
             (MessageFormat::Json, _) => self.printer.json(&shared)?,
             (MessageFormat::Human, Some(reference)) => {
@@ -55,7 +55,7 @@ impl App {
         Ok(exit_code::OK)
     }
 
-    fn tell(&self, text: &str, rights: Rights, shared: &Shared) {
+    fn tell_shared(&self, text: &str, rights: Rights, shared: &Shared) {
         if shared.reference.is_none() {
             self.printer.note(&format!(
                 "there is no cache at {text} yet: the first run begins without"

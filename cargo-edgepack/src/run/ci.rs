@@ -1,10 +1,11 @@
 //! Glue: the report of a run becomes the files and the lines that CI systems read.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use edgepack::ci::locate::Roots;
-use edgepack::ci::{self, Problem, junit, quality, sarif, summary, workflow};
+use edgepack::ci::{self, Problem, junit, outputs, quality, sarif, summary, workflow};
 use edgepack::error::Error;
 use edgepack::output;
 use edgepack::pipeline::Destination;
@@ -17,14 +18,16 @@ use crate::cli::ReportFormat;
 pub(super) type Progress = Mutex<Option<(Destination, Vec<PackageReport>)>>;
 
 /// What is written beside the report, all of it made from the report.
-const BESIDE: [&str; 4] = [
+const BESIDE: [&str; 6] = [
     "summary.md",
     "gl-code-quality.json",
     "junit.xml",
     "results.sarif",
+    "gl-dotenv.env",
+    "gl-annotations.json",
 ];
 
-fn paths(to: &Destination) -> [PathBuf; 4] {
+fn paths(to: &Destination) -> [PathBuf; 6] {
     BESIDE.map(|name| to.folder.join(name))
 }
 
@@ -71,6 +74,9 @@ impl App {
         if let Some(destination) = destination {
             write(report, &problems, destination)?;
         }
+        if format == ReportFormat::Github {
+            tell_runner(report, &problems, destination)?;
+        }
         match format {
             ReportFormat::Human | ReportFormat::Gitlab => human(),
             ReportFormat::Json => self.printer.json(report),
@@ -111,9 +117,47 @@ fn write(report: &Report, problems: &[Problem], to: &Destination) -> Result<(), 
         serde_json::to_vec(&quality::report(problems)).map_err(internal)?,
         junit::report(report).into_bytes(),
         serde_json::to_vec(&sarif::log(report, problems)).map_err(internal)?,
+        outputs::dotenv(&outputs::outputs(report, Some(&to.folder))).into_bytes(),
+        serde_json::to_vec(&links(report)).map_err(internal)?,
     ];
     paths(to)
         .iter()
         .zip(contents)
         .try_for_each(|(path, contents)| output::write(path, &contents))
+}
+
+fn links(report: &Report) -> serde_json::Value {
+    let variable = |name| std::env::var(name).ok();
+    outputs::links(
+        report,
+        variable("CI_REGISTRY").as_deref(),
+        variable("CI_PROJECT_URL").as_deref(),
+    )
+}
+
+/// The hasher's keys come from the system's source of random numbers.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Adds to the files that GitHub's runner reads after a step, where it names them.
+fn tell_runner(
+    report: &Report,
+    problems: &[Problem],
+    to: Option<&Destination>,
+) -> Result<(), Error> {
+    let file = |name| {
+        std::env::var_os(name)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(path) = file("GITHUB_OUTPUT") {
+        let values = outputs::outputs(report, to.map(|to| to.folder.as_path()));
+        let lines = outputs::github(&values, random);
+        output::append(&path, lines.as_bytes())?;
+    }
+    if let Some(path) = file("GITHUB_STEP_SUMMARY") {
+        output::append(&path, summary::summary(report, problems).as_bytes())?;
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use edgepack::exit_code;
 use edgepack::inspect::{ArtifactInspection, Inspection};
 use edgepack::output;
 use edgepack::plan::Planned;
+use edgepack::policy::Policy;
 use edgepack::report::Report;
 
 use super::App;
@@ -23,6 +24,7 @@ impl App {
             SchemaOf::Plan => Planned::schema(),
             SchemaOf::Inspect => Inspection::schema(),
             SchemaOf::Artifact => ArtifactInspection::schema(),
+            SchemaOf::Policy => Policy::schema(),
         })?;
         Ok(exit_code::OK)
     }

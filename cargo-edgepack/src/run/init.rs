@@ -47,7 +47,7 @@ impl App {
             return self.settle(&project, &plan);
         }
         let root = project.metadata.workspace_root.as_std_path();
-        let top = source::repository(root).unwrap_or_else(|| root.to_owned());
+        let top = source::top(root).unwrap_or_else(|| root.to_owned());
         let surroundings = Surroundings {
             folder: below(&top, root),
             several: plan.packages.len() > 1 || plan.packages.iter().any(|p| p.name_by_target),

@@ -18,13 +18,17 @@ use edgepack::registry::http::{Options, block_on};
 use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
 use edgepack::report::{
-    OciReport, PublishReport, Report, SignatureReport, SignatureState, TagReport, TagState,
+    AttestationReport, OciReport, PublishReport, Report, SignatureReport, SignatureState,
+    TagReport, TagState,
 };
 use edgepack::sign::Format;
 use edgepack::sign::attach::Signing;
+use edgepack::sign::attestation::Attestation;
 
+use super::App;
+use super::attest::Wishes;
+use super::build::{Approve, Built};
 use super::sign::Signers;
-use super::{App, Approve, Built};
 use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
 
@@ -38,6 +42,32 @@ struct Candidate {
     manifest: edgepack::oci::Descriptor,
     publish: edgepack::config::PublishConfig,
     sign: SignConfig,
+    attestations: Vec<Attestation>,
+}
+
+/// What flags and variables say about attestations.
+struct Switches {
+    sbom: Option<bool>,
+    provenance: Option<bool>,
+}
+
+impl Switches {
+    fn new(flags: &Publish) -> Result<Self, Error> {
+        let sbom = flags.sbom.wish();
+        let provenance = flags.provenance.wish();
+        Ok(Switches {
+            sbom: sbom.or(environment::switch(environment::PUBLISH_SBOM)?),
+            provenance: provenance.or(environment::switch(environment::PUBLISH_PROVENANCE)?),
+        })
+    }
+
+    /// What is signed has both, unless somebody says otherwise.
+    fn wishes(&self, config: &edgepack::config::PublishConfig, signed: bool) -> Wishes {
+        Wishes {
+            sbom: self.sbom.or(config.sbom).unwrap_or(signed),
+            provenance: self.provenance.or(config.provenance).unwrap_or(signed),
+        }
+    }
 }
 
 impl App {
@@ -66,16 +96,14 @@ impl App {
             signers.of(&SignConfig::default(), &quiet)?;
         }
 
+        let switches = Switches::new(flags)?;
         let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
-            signers.of(sign, &quiet)?;
-            destination_of(config).map(|_| ())
+            let signed = signers.of(sign, &quiet)?.is_some();
+            destination_of(config)?;
+            Ok(switches.wishes(config, signed))
         })?;
         if report.exit_code() != exit_code::OK {
-            self.finish(
-                &report,
-                folder.as_ref(),
-                flags.build.reporting.message_format,
-            )?;
+            self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
             return Ok(report.exit_code());
         }
 
@@ -134,11 +162,7 @@ impl App {
                 }
             }
         }
-        self.finish(
-            &report,
-            folder.as_ref(),
-            flags.build.reporting.message_format,
-        )?;
+        self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
         Ok(code)
     }
 
@@ -158,6 +182,12 @@ impl App {
                 Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
             };
             let signing = signers.of(&candidate.sign, &|text| self.printer.note(text))?;
+            if signing.is_none() && !candidate.attestations.is_empty() {
+                self.printer.note(&format!(
+                    "`{}` is not signed, so that no SBOM and no provenance are attached to it",
+                    candidate.name
+                ));
+            }
             items.push(item(candidate, place, known, to_layout, signing)?);
         }
         Ok(items)
@@ -208,10 +238,9 @@ impl App {
                 candidates.extend(in_layout(&parsed?)?);
             } else {
                 let (destination, built) =
-                    self.build_file(Path::new(source), &flags.build, cargo)?;
+                    self.build_file(Path::new(source), &flags.build, cargo, approve)?;
                 folder = Some(destination);
                 for built in built {
-                    approve(&built.publish, &built.sign)?;
                     candidates.extend(packed(&built)?);
                     reports.push(built.report);
                 }
@@ -238,6 +267,7 @@ impl App {
                             .map(|t| (t.name.clone(), TagState::Planned))
                             .collect(),
                         signatures: Vec::new(),
+                        attested: Vec::new(),
                         sent: 0,
                     })
                 })
@@ -253,7 +283,7 @@ impl App {
                 .iter()
                 .map(|item| {
                     self.cancel.check()?;
-                    let signatures =
+                    let (signatures, attested) =
                         block_on(&self.cancel, publish::copy_to_layout(item, &layout, rules))?;
                     Ok(Published {
                         tags: item
@@ -262,6 +292,7 @@ impl App {
                             .map(|t| (t.name.clone(), TagState::Set))
                             .collect(),
                         signatures,
+                        attested,
                         sent: 0,
                     })
                 })
@@ -305,6 +336,7 @@ fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
             layout,
             publish: built.publish.clone(),
             sign: built.sign.clone(),
+            attestations: built.attested.attestations()?,
         })
     };
     built.report.artifacts.iter().map(candidate).collect()
@@ -339,6 +371,7 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
                 manifest: entry,
                 publish: edgepack::config::PublishConfig::default(),
                 sign: SignConfig::default(),
+                attestations: Vec::new(),
             }
         })
         .collect())
@@ -366,6 +399,7 @@ fn item(
         repository,
         tags: place.tags.clone(),
         signing,
+        attestations: candidate.attestations.clone(),
     })
 }
 
@@ -396,6 +430,7 @@ fn publish_report(
             })
             .collect(),
         signatures: signatures(item, to_layout, published, dry_run),
+        attestations: attestations(item, published, dry_run),
         size: item.bundle.size(),
         sent: published.sent,
         dry_run,
@@ -432,6 +467,23 @@ fn signatures(
             },
         })
         .collect()
+}
+
+fn attestations(item: &Item, published: &Published, dry_run: bool) -> Vec<AttestationReport> {
+    if item.signing.is_none() {
+        return Vec::new();
+    }
+    let states = published.attested.iter().map(|new| match new {
+        true => SignatureState::Made,
+        false => SignatureState::Unchanged,
+    });
+    let planned = dry_run.then_some(SignatureState::Planned);
+    let states = states.chain(planned.into_iter().cycle());
+    let entry = |(attestation, state): (&Attestation, _)| AttestationReport {
+        predicate_type: attestation.predicate_type.clone(),
+        state,
+    };
+    item.attestations.iter().zip(states).map(entry).collect()
 }
 
 /// What is wrong with the sources is said before any of them is built.

@@ -15,13 +15,17 @@ use edgepack::registry::http::{Client, block_on};
 use edgepack::registry::layout::LayoutReference;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote::Rights;
+use edgepack::sbom::PREDICATE_TYPE as SBOM;
 use edgepack::sign::attach::{self, Signing};
+use edgepack::sign::attestation::Attestation;
+use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
-use edgepack::sign::{Format, verify};
+use edgepack::sign::verify::is_about;
+use edgepack::sign::{Format, embedded};
 use edgepack::source;
 
-use super::{App, registry};
-use crate::cli::{Access, FormatArg, Keygen, Sign, SignMode, Verify};
+use super::{App, registry, verify};
+use crate::cli::{Access, FormatArg, Keygen, Sign, SignMode};
 
 /// What to sign each artifact with: flags over variables over configuration. A key is
 /// opened once, however many artifacts it signs.
@@ -90,7 +94,7 @@ impl Signers {
             return Ok(Arc::clone(opened));
         }
         let signing = Arc::new(Signing {
-            key: Arc::new(key.signing()?),
+            signer: Arc::new(Signer::Key(key.signing()?)),
             formats: self.formats.clone(),
             epoch: self.epoch,
         });
@@ -121,7 +125,11 @@ fn formats(flags: &[FormatArg]) -> Vec<Format> {
 
 impl App {
     /// The client for a command about one reference.
-    fn client_for(&self, reference: &str, access: &Access) -> Result<Arc<Client>, Error> {
+    pub(super) fn client_for(
+        &self,
+        reference: &str,
+        access: &Access,
+    ) -> Result<Arc<Client>, Error> {
         let mut options = self.options(access)?;
         if access.transport.plain_http && !reference.starts_with(LAYOUT_PREFIX) {
             options
@@ -132,10 +140,26 @@ impl App {
     }
 
     pub(super) fn sign(&self, flags: &Sign) -> Result<u8, Error> {
+        if flags.detach {
+            return self.detach(flags);
+        }
+        if flags.embed {
+            return self.embed(flags);
+        }
+        if flags.output.is_some() {
+            return Err(Error::usage("--output goes with --embed and --detach"));
+        }
         let key = match &flags.key {
             Some(key) => key.clone(),
             None => environment::signing()?.key.ok_or_else(no_key)?,
         };
+        let key = KeySource::parse(&key)?;
+        if let Some(file) = verify::file(&flags.reference) {
+            return self.sign_file(file, &key, flags);
+        }
+        if flags.bundle.is_some() {
+            return Err(Error::usage("--bundle goes with a file"));
+        }
         if LayoutReference::parse(&flags.reference)
             .transpose()?
             .is_some()
@@ -147,53 +171,57 @@ impl App {
                 hint: Some("leave --format out, or sign what is in a registry".into()),
             });
         }
+        let attestations = attestations(flags)?;
         let client = self.client_for(&flags.reference, &flags.access)?;
         let signing = Signing {
-            key: Arc::new(KeySource::parse(&key)?.signing()?),
+            signer: Arc::new(Signer::Key(key.signing()?)),
             formats: formats(&flags.format),
             epoch: source::source_date_epoch()?,
         };
-        let (name, signed) = block_on(&self.cancel, async {
+        let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
             let (manifest, bytes) = source.pin().await?;
+            let name = source.name(&manifest.digest);
+            for sbom in attestations.iter().filter(|a| a.predicate_type == SBOM) {
+                is_about(&sbom.predicate, &bytes).map_err(|refusal| Error::Signature {
+                    message: format!("the SBOM cannot be attested to {name}: {refusal}"),
+                    hint: Some("attest the SBOM that was made with this artifact".into()),
+                })?;
+            }
             let signed = attach::sign(source.place(), &manifest, &bytes, &signing).await?;
-            Ok((source.name(&manifest.digest), signed))
+            let mut attested = Vec::new();
+            for attestation in &attestations {
+                let place = source.place();
+                let new = attach::attest(place, &manifest, &bytes, attestation, &signing).await?;
+                attested.push((attestation.predicate_type.as_str(), new));
+            }
+            let by = signing.signer.signed_by().await?;
+            Ok((name, by, signed, attested))
         })?;
         self.printer
-            .signed(&name, &flags.reference, signing.key.public(), &signed);
+            .signed(&name, &flags.reference, &by, &signed, &attested);
         self.printer.data(format!("{name}\n").as_bytes())?;
         Ok(exit_code::OK)
     }
 
-    pub(super) fn verify(&self, flags: &Verify) -> Result<u8, Error> {
-        let key = KeySource::parse(&flags.key)?.public()?;
-        let client = self.client_for(&flags.reference, &flags.access)?;
-        let (name, manifest, verified) = block_on(&self.cancel, async {
-            let mut source = Source::parse(&flags.reference, &client)?;
-            let (manifest, _) = source.pin().await?;
-            let verified = verify::verify(source.place(), &manifest.digest, &key).await?;
-            Ok((source.name(&manifest.digest), manifest, verified))
-        })?;
-        self.printer.verified(&name, &key, &verified);
-        if flags.json {
-            self.printer.json(&serde_json::json!({
-                "reference": name,
-                "digest": manifest.digest,
-                "signature": {
-                    "format": verified.format,
-                    "manifest": verified.manifest,
-                    "key": {"kind": key.kind(), "fingerprint": key.fingerprint()},
-                },
-            }))?;
-        } else {
-            self.printer.data(format!("{name}\n").as_bytes())?;
-        }
-        Ok(exit_code::OK)
-    }
-
     pub(super) fn keygen(&self, flags: &Keygen) -> Result<u8, Error> {
-        let paths = keys::pair_paths(&flags.output_key_prefix);
+        let standard = if flags.embed { "ed25519" } else { "cosign" };
+        let prefix = flags.output_key_prefix.as_deref().unwrap_or(standard);
+        let paths = keys::pair_paths(prefix);
         keys::refuse_existing(&paths)?;
+        if flags.embed {
+            let made = embedded::generate();
+            keys::write_files(&paths, &made.secret, &made.public)?;
+            let [private, public] = &paths;
+            self.printer.note(&format!(
+                "the private key is in {}, not encrypted; the public one in {}",
+                private.display(),
+                public.display(),
+            ));
+            self.printer
+                .data(format!("{}\n{}\n", private.display(), public.display()).as_bytes())?;
+            return Ok(exit_code::OK);
+        }
         let password: Secret = if flags.password_stdin {
             registry::read_password("printenv KEY_PASSWORD | cargo edgepack keygen …")?
         } else {
@@ -219,4 +247,16 @@ impl App {
             .data(format!("{}\n{}\n", private.display(), public.display()).as_bytes())?;
         Ok(exit_code::OK)
     }
+}
+
+/// What files say that is to be attested.
+fn attestations(flags: &Sign) -> Result<Vec<Attestation>, Error> {
+    let sbom = flags.sbom.iter().map(|file| (SBOM, file));
+    let others = flags
+        .attest
+        .iter()
+        .map(|(kind, file)| (kind.as_str(), file));
+    sbom.chain(others)
+        .map(|(predicate_type, file)| Attestation::read(predicate_type, file))
+        .collect()
 }
