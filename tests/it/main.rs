@@ -11,6 +11,7 @@ mod support;
 mod any_registry;
 mod attest;
 mod attest_attacks;
+mod attest_keyless;
 mod attest_peers;
 mod bad_input;
 mod cache;
