@@ -18,6 +18,7 @@ use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
 use crate::sbom::cargo::{self as sbom, Units};
+use crate::sign::source::secret_variables;
 use crate::source;
 use crate::toolchain::{self, Nightly};
 
@@ -212,6 +213,11 @@ pub fn compile(
         "CARGO_ENCODED_RUSTFLAGS",
         config.encoded_rustflags(&group.target, rustflags)?,
     );
+
+    let configured = packages.iter().filter_map(|p| p.sign.key.as_deref());
+    for name in secret_variables(configured).iter().chain(&flags.withheld) {
+        command.env_remove(name);
+    }
 
     let mut compiled = Compilation::default();
     let mut in_code = false;

@@ -55,6 +55,9 @@ pub struct CargoFlags {
     pub jobs: Option<String>,
     /// Words after `--`.
     pub extra: Vec<OsString>,
+    /// Environment variables that hold secrets of signing: build scripts and macros of
+    /// whatever a project depends on do not get them.
+    pub withheld: Vec<String>,
 }
 
 /// Which of a package's targets are built.

@@ -16,6 +16,8 @@
 pub mod build;
 pub mod cache;
 pub mod cancel;
+pub mod changes;
+pub mod ci;
 pub mod config;
 pub mod destination;
 pub mod environment;
@@ -38,6 +40,7 @@ pub mod pull;
 pub mod registry;
 pub mod report;
 pub mod sbom;
+pub mod share;
 pub mod shrink;
 pub mod sign;
 pub mod size;

@@ -116,7 +116,22 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same, for a file in a folder of ours, which is made where it is missing.
+/// Adds to the end of a file, which is made where it is missing.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn append(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    let to_error = || Error::io("write", path);
+    let mut file = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(to_error())?;
+    file.write_all(contents).map_err(to_error())
+}
+
+/// As [`write`], for a file in a folder of ours, which is made where it is missing.
 ///
 /// # Errors
 ///

@@ -145,7 +145,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         target,
     };
 
-    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+    let checked = match clock.time(CHECK, || validate::validate_once(wasm, context.cache))? {
         Ok(checked) => checked,
         Err(rejected) => return Ok(report_rejected(&rejected, identity, None, clock.stages)),
     };
@@ -161,11 +161,8 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         gzip: Some(gzip),
     };
     findings.extend(validate::check_imports(&module, &settings.policy));
-    findings.extend(validate::check_budgets(
-        sizes.after,
-        sizes.gzip,
-        &settings.policy,
-    ));
+    let budgets = validate::budgets(sizes.after, sizes.gzip, &settings.policy);
+    findings.extend(validate::check_budgets(&budgets));
     let variants = settings.variants.as_slice();
     findings.extend(check_variants(&module, variants));
     context.cancel.check()?;
@@ -189,6 +186,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         oci: artifacts.first().cloned(),
         artifacts,
         modules,
+        budgets,
         ..describe(&module, identity, Some(path), sizes, findings, clock.stages)
     })
 }
@@ -239,14 +237,16 @@ fn shrunk(
     clock: &mut Clock<'_>,
 ) -> Result<(Validated, Vec<Finding>, Vec<ModuleReport>), Error> {
     let outcome = clock.time(SHRINK, || {
-        shrink::shrink(checked.wasm(), options, context.optimizer, context.cache)
+        shrink::shrink(&checked, options, context.optimizer, context.cache)
     })??;
     if let Some(stage) = clock.stages.last_mut() {
         stage.cached = outcome.cached();
     }
     let mut findings = outcome.findings;
     let modules = outcome.modules;
-    let again = clock.time(CHECK_AGAIN, || validate::validate(outcome.wasm))?;
+    let again = clock.time(CHECK_AGAIN, || {
+        validate::validate_once(outcome.wasm, context.cache)
+    })?;
     match again {
         Ok(module) => Ok((module, findings, modules)),
         Err(rejected) => {
@@ -293,7 +293,7 @@ pub fn shrink_only(
         target: None,
     };
     let before = wasm.bytes().len() as u64;
-    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+    let checked = match clock.time(CHECK, || validate::validate_once(wasm, context.cache))? {
         Ok(checked) => checked,
         Err(rejected) => {
             return Ok((
@@ -364,15 +364,19 @@ pub fn check(
         gzip: wanted.then(|| cached_gzip_size(module.wasm().bytes(), context.cache)),
     };
     let mut findings = validate::check_imports(&module, policy);
-    findings.extend(validate::check_budgets(sizes.after, sizes.gzip, policy));
-    Ok(describe(
-        &module,
-        identity,
-        Some(path.to_owned()),
-        sizes,
-        findings,
-        clock.stages,
-    ))
+    let budgets = validate::budgets(sizes.after, sizes.gzip, policy);
+    findings.extend(validate::check_budgets(&budgets));
+    Ok(PackageReport {
+        budgets,
+        ..describe(
+            &module,
+            identity,
+            Some(path.to_owned()),
+            sizes,
+            findings,
+            clock.stages,
+        )
+    })
 }
 
 /// Who a report is about.
@@ -396,10 +400,12 @@ fn describe(
         version: identity.version.to_owned(),
         target: identity.target,
         kind: module.wasm().kind(),
+        input: None,
         wasm: path,
         sbom: None,
         sha256: module.digest().hex().to_owned(),
         size,
+        budgets: Vec::new(),
         imports: interface.imports.iter().map(|i| i.name.clone()).collect(),
         exports: interface.exports.iter().map(|e| e.name.clone()).collect(),
         features: module.proposals().to_strings(),
@@ -424,6 +430,7 @@ fn report_rejected(
         version: identity.version.to_owned(),
         target: identity.target,
         kind: rejected.wasm.kind(),
+        input: None,
         wasm: path.map(Path::to_owned),
         sbom: None,
         sha256: Digest::of(bytes).hex().to_owned(),
@@ -432,6 +439,7 @@ fn report_rejected(
             after: size,
             gzip: Some(size::gzip_size(bytes)),
         },
+        budgets: Vec::new(),
         imports: Vec::new(),
         exports: Vec::new(),
         features: Vec::new(),

@@ -85,6 +85,15 @@ fn repository(remote: &str) -> Option<String> {
         .then(|| without_secrets(&format!("ssh://{host}/{}", path.trim_start_matches('/'))))
 }
 
+/// The folder of the repository that `folder` is in; `None` without git or a repository.
+#[must_use]
+pub fn top(folder: &Path) -> Option<PathBuf> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(folder);
+    let out = tool::capture(git.args(["rev-parse", "--show-toplevel"])).ok()?;
+    Some(PathBuf::from(out.trim_end_matches(['\r', '\n']))).filter(|top| top.is_absolute())
+}
+
 /// `SOURCE_DATE_EPOCH`, where it is set.
 /// Spec: <https://reproducible-builds.org/specs/source-date-epoch/>.
 ///

@@ -4,8 +4,10 @@
 //! makes a [`Validated`]. Whether it may ship is the policy's: what it may import
 //! and how large it may be. All findings are returned, not only the first.
 
+use crate::cache::{Cache, Key};
 use crate::finding::{Code, Finding};
 use crate::oci::Digest;
+use crate::report::{BudgetKind, BudgetReport};
 use crate::size::ByteCount;
 use crate::wasm::interface::{Interface, Patterns};
 use crate::wasm::proposals::{self, Invalid, Proposals};
@@ -61,6 +63,10 @@ pub struct Rejected {
     pub findings: Vec<Finding>,
 }
 
+/// What a valid binary is remembered under. Changes with what the validator takes for
+/// valid, or for in use.
+const KNOWN: &str = "valid/wasmparser-0.263";
+
 /// Validates all of a binary against every proposal that the validator knows.
 ///
 /// # Errors
@@ -72,21 +78,61 @@ pub fn validate(wasm: Wasm) -> Result<Validated, Rejected> {
         || proposals::used_by(wasm.bytes(), wasm.kind()),
         || Digest::of(wasm.bytes()),
     );
-    match proposals {
-        Ok(proposals) => match Interface::read(wasm.bytes()) {
-            Ok(interface) => Ok(Validated {
-                wasm,
-                digest,
-                proposals,
-                interface,
-            }),
-            Err(error) => Err(reject(
-                wasm,
-                &Invalid {
-                    problems: vec![error],
-                },
-            )),
-        },
+    validated(wasm, digest, proposals)
+}
+
+/// The same, but bytes that were found valid before are not validated again: that is
+/// remembered by their digest.
+///
+/// # Errors
+///
+/// As [`validate`].
+pub fn validate_once(wasm: Wasm, cache: &Cache) -> Result<Validated, Rejected> {
+    let digest = Digest::of(wasm.bytes());
+    let proposals = used_once(wasm.bytes(), wasm.kind(), &digest, cache);
+    validated(wasm, digest, proposals)
+}
+
+/// The proposals that a binary of that digest uses, from memory where it was found
+/// valid before.
+///
+/// # Errors
+///
+/// [`Invalid`] where it does not validate; that is not remembered.
+pub(crate) fn used_once(
+    bytes: &[u8],
+    kind: Kind,
+    digest: &Digest,
+    cache: &Cache,
+) -> Result<Proposals, Invalid> {
+    let key = Key::new(KNOWN, &[digest.as_str().as_bytes()]);
+    let known = cache.get(&key).and_then(|entry| entry.try_into().ok());
+    if let Some(bits) = known {
+        return Ok(Proposals::from_bits(u64::from_le_bytes(bits)));
+    }
+    let proposals = proposals::used_by(bytes, kind)?;
+    cache.put(&key, &proposals.bits().to_le_bytes());
+    Ok(proposals)
+}
+
+fn validated(
+    wasm: Wasm,
+    digest: Digest,
+    proposals: Result<Proposals, Invalid>,
+) -> Result<Validated, Rejected> {
+    let read = proposals.and_then(|proposals| {
+        let interface = Interface::read(wasm.bytes()).map_err(|error| Invalid {
+            problems: vec![error],
+        })?;
+        Ok((proposals, interface))
+    });
+    match read {
+        Ok((proposals, interface)) => Ok(Validated {
+            wasm,
+            digest,
+            proposals,
+            interface,
+        }),
         Err(invalid) => Err(reject(wasm, &invalid)),
     }
 }
@@ -146,43 +192,87 @@ pub fn check_imports(module: &Validated, policy: &Policy) -> Vec<Finding> {
         .collect()
 }
 
-/// The budgets that the sizes, in bytes, exceed.
+/// The budgets that are set, beside the sizes in bytes. One for a size that nobody
+/// measured is left out.
 #[must_use]
-pub fn check_budgets(raw: u64, gzip: Option<u64>, policy: &Policy) -> Vec<Finding> {
-    let over = |code, key: &str, what: &str, size: u64, budget: Option<ByteCount>| {
-        let budget = budget?.0;
-        (size > budget).then(|| {
-            Finding::new(
-                code,
-                format!(
-                    "{size} bytes {what}exceed budget.{key} = {budget} bytes ({}) by {}",
-                    ByteCount(budget),
-                    size - budget
-                ),
-            )
-            .with_hint("see what takes the room with `cargo edgepack inspect`, or raise the budget")
+pub fn budgets(raw: u64, gzip: Option<u64>, policy: &Policy) -> Vec<BudgetReport> {
+    let compare = |kind, actual: Option<u64>, limit: Option<ByteCount>| {
+        let (actual, ByteCount(limit)) = (actual?, limit?);
+        Some(BudgetReport {
+            kind,
+            limit,
+            actual,
+            excess: actual.saturating_sub(limit),
         })
     };
     [
-        over(Code::BudgetRaw, "raw", "", raw, policy.budget_raw),
-        gzip.and_then(|gzip| {
-            over(
-                Code::BudgetGzip,
-                "gzip",
-                "after gzip ",
-                gzip,
-                policy.budget_gzip,
-            )
-        }),
+        compare(BudgetKind::Raw, Some(raw), policy.budget_raw),
+        compare(BudgetKind::Gzip, gzip, policy.budget_gzip),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
+/// The budgets that are exceeded.
+#[must_use]
+pub fn check_budgets(budgets: &[BudgetReport]) -> Vec<Finding> {
+    budgets
+        .iter()
+        .filter(|budget| budget.excess > 0)
+        .map(|budget| {
+            let what = match budget.kind {
+                BudgetKind::Raw => "",
+                BudgetKind::Gzip => "after gzip ",
+            };
+            Finding::new(
+                budget.kind.code(),
+                format!(
+                    "{} bytes {what}exceed budget.{} = {} bytes ({}) by {}",
+                    budget.actual,
+                    budget.kind.name(),
+                    budget.limit,
+                    ByteCount(budget.limit),
+                    budget.excess
+                ),
+            )
+            .with_hint("see what takes the room with `cargo edgepack inspect`, or raise the budget")
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_valid_once_is_remembered_by_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().into());
+        let valid = "(module (func (export \"f\") (result i32) i32.const 1 i32.extend8_s))";
+        let wasm = |text| Wasm::new(wat::parse_str(text).unwrap()).unwrap();
+        let first = validate_once(wasm(valid), &cache).unwrap();
+        assert_eq!(cache.contents().entries, 1);
+        let again = validate_once(wasm(valid), &cache).unwrap();
+        let plain = validate(wasm(valid)).unwrap();
+        for one in [&first, &again] {
+            assert_eq!(one.proposals(), plain.proposals());
+            assert_eq!(one.digest(), plain.digest());
+            assert_eq!(one.interface().exports.len(), 1);
+        }
+        let invalid = "(module (func (result i32)))";
+        for _ in 0..2 {
+            assert!(validate_once(wasm(invalid), &cache).is_err());
+        }
+        assert_eq!(cache.contents().entries, 1);
+    }
+
+    #[test]
+    fn another_validator_remembers_nothing_of_this_one() {
+        let manifest = include_str!("../Cargo.toml");
+        let version = KNOWN.strip_prefix("valid/wasmparser-").unwrap();
+        assert!(manifest.contains(&format!("wasmparser = \"{version}\"")));
+    }
 
     #[test]
     fn budgets_are_hard_and_exact() {
@@ -191,8 +281,10 @@ mod tests {
             budget_gzip: Some(ByteCount(5)),
             ..Policy::default()
         };
-        assert_eq!(check_budgets(10, Some(5), &policy), []);
-        let over = check_budgets(11, Some(6), &policy);
+        let kept = budgets(10, Some(5), &policy);
+        assert_eq!(kept.len(), 2);
+        assert_eq!(check_budgets(&kept), []);
+        let over = check_budgets(&budgets(11, Some(6), &policy));
         assert_eq!(over.len(), 2);
         assert!(over[0].message.ends_with("by 1"), "{}", over[0].message);
     }

@@ -2,6 +2,11 @@
 
 mod attest;
 mod build;
+mod cache;
+mod ci;
+mod describe;
+mod init;
+mod plan;
 mod publish;
 mod registry;
 mod sign;
@@ -19,18 +24,18 @@ use edgepack::config::Config;
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::inspect::{self, ArtifactInspection, Inspection};
+use edgepack::inspect::{self, Inspection};
 use edgepack::output;
 use edgepack::pipeline::{self, Context};
 use edgepack::plan::{Overrides, Settings};
-use edgepack::policy::Policy;
-use edgepack::report::Report;
+use edgepack::report::{Outcome, Report};
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
+use edgepack::sign::source::secret_variables;
 use edgepack::wasm::Wasm;
 
-use self::build::file_metadata;
-use crate::cli::{self, Cli, Command, MessageFormat, SchemaOf};
+use self::build::{absolute, file_metadata};
+use crate::cli::{self, Cli, Command, ReportFormat};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -39,6 +44,8 @@ struct App {
     cancel: Arc<Cancel>,
     cache: Cache,
     worker: Worker,
+    /// What the run has done so far, for the report should it end early.
+    progress: ci::Progress,
 }
 
 /// Runs the tool and returns its exit code.
@@ -48,8 +55,12 @@ pub fn main() -> u8 {
     if args.get(1).is_some_and(|a| a == "edgepack") {
         args.remove(1);
     }
+    Printer::heed_runner(false);
     let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+        Ok(cli) => {
+            Printer::heed_runner(cli.command.report_format() == ReportFormat::Github);
+            cli
+        }
         Err(error) => {
             Printer::usage(&error);
             return if error.use_stderr() {
@@ -69,6 +80,7 @@ pub fn main() -> u8 {
         let outcome = app.run(&cli);
         if let Err(error) = &outcome {
             app.printer.error(error);
+            app.ended(error, cli.command.report_format());
         }
         outcome.unwrap_or_else(|error| error.exit_code())
     });
@@ -95,6 +107,7 @@ impl App {
             cancel,
             cache: Cache::of_user(),
             worker,
+            progress: ci::Progress::default(),
         })
     }
 
@@ -105,11 +118,14 @@ impl App {
                 self.build(flags, &cargo)
             }
             Command::Publish(flags) => {
-                let cargo = flags
+                let mut cargo = flags
                     .build
                     .cargo_flags(&cli.common, flags.sources.is_empty())?;
+                let key = flags.signing.key.as_deref();
+                cargo.withheld.extend(secret_variables(key));
                 self.publish(flags, &cargo)
             }
+            Command::Plan(flags) => self.plan(flags, &flags.cargo_flags(&cli.common)?),
             Command::Sbom(flags) => {
                 let cargo = flags.flags.cargo_flags(&cli.common, flags.file.is_none())?;
                 self.sbom(flags, &cargo)
@@ -124,16 +140,10 @@ impl App {
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
             Command::Cache(flags) => self.cache(flags),
-            Command::Schema(flags) => {
-                match flags.of {
-                    SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
-                    SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
-                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
-                    SchemaOf::Policy => self.printer.pretty_json(&Policy::schema())?,
-                    SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
-                }
-                Ok(exit_code::OK)
-            }
+            Command::Init(flags) => self.init(flags),
+            Command::Schema(flags) => self.schema(flags),
+            Command::Completions(flags) => self.completions(flags),
+            Command::Man(flags) => self.man(flags),
             Command::OptimizeWorker(_) | Command::OptimizeExternal(_) => Ok(exit_code::USAGE),
         }
     }
@@ -156,7 +166,8 @@ impl App {
             &flags.checking.overrides().or(environment::overrides()?),
         )
         .policy;
-        let json = flags.reporting.message_format == MessageFormat::Json;
+        let format = flags.reporting.message_format;
+        let measured = format == ReportFormat::Json;
         let mut reports = Vec::new();
         let mut unreadable = Vec::new();
         for file in &flags.files {
@@ -164,27 +175,32 @@ impl App {
                 Ok(wasm) => wasm,
                 Err(error) => {
                     self.printer.error(&error);
-                    unreadable.push(error.exit_code());
+                    unreadable.push(error);
                     continue;
                 }
             };
-            let report = self.with_context(json, |context| {
+            let mut report = self.with_context(measured, |context| {
                 pipeline::check(wasm, file, &file_metadata(file), &policy, context)
             })?;
+            report.input = Some(absolute(file)?);
             self.printer.checked(file, &report);
             reports.push(report);
         }
-        let report = Report::new(reports);
-        if json {
-            self.printer.json(&report)?;
+        let mut report = Report::new(reports);
+        for error in &unreadable {
+            report.fail(error);
         }
         // The lowest code that is not 0 says most.
-        Ok(unreadable
-            .into_iter()
+        let code = unreadable
+            .iter()
+            .map(Error::exit_code)
             .chain([report.exit_code()])
             .filter(|&c| c != 0)
             .min()
-            .unwrap_or(exit_code::OK))
+            .unwrap_or(exit_code::OK);
+        report.outcome = Outcome::of(code);
+        self.conclude(&report, None, format, || Ok(()))?;
+        Ok(code)
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
@@ -194,8 +210,8 @@ impl App {
             .or(environment::overrides()?);
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
-        let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;
-        let (report, bytes) = self.with_context(asked, |context| {
+        let asked = !self.printer.quiet() || flags.reporting.message_format == ReportFormat::Json;
+        let (mut report, bytes) = self.with_context(asked, |context| {
             pipeline::shrink_only(
                 wasm,
                 &flags.output,
@@ -213,27 +229,14 @@ impl App {
                 output::write(&flags.output, bytes)?;
             }
         }
+        report.input = Some(absolute(&flags.file)?);
         self.printer.package(&report);
         let report = Report::new(vec![report]);
-        match flags.reporting.message_format {
-            _ if to_stdout => {}
-            MessageFormat::Json => self.printer.json(&report)?,
-            MessageFormat::Human => self.printer.paths(&report)?,
+        if !to_stdout {
+            let format = flags.reporting.message_format;
+            self.conclude(&report, None, format, || self.printer.paths(&report))?;
         }
         Ok(report.exit_code())
-    }
-
-    fn cache(&self, flags: &cli::Cache) -> Result<u8, Error> {
-        let contents = if flags.clear {
-            self.cache.clear()?
-        } else {
-            self.cache.contents()
-        };
-        match flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&contents)?,
-            MessageFormat::Human => self.printer.cache(&contents, flags.clear)?,
-        }
-        Ok(exit_code::OK)
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {

@@ -30,6 +30,7 @@ pub enum Retry {
 
 /// A failed request.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Failure {
     /// `METHOD URL`, without the query.
     pub request: String,

@@ -25,6 +25,29 @@ pub enum KeySource {
     Variable(String),
 }
 
+/// Variables that hold secrets of signing wherever they are set.
+const SECRETS: [&str; 4] = [
+    PASSWORD,
+    "SIGSTORE_ID_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+];
+
+/// The variables that hold secrets, given the keys that are set, each a path or
+/// `env:NAME`.
+pub fn secret_variables<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let named = keys
+        .into_iter()
+        .filter_map(|key| key.strip_prefix(VARIABLE_PREFIX))
+        // Of these, setting or removing one is no use, or is refused.
+        .filter(|name| !name.is_empty() && !name.contains(['=', '\0']));
+    SECRETS
+        .into_iter()
+        .chain(named)
+        .map(str::to_owned)
+        .collect()
+}
+
 impl KeySource {
     /// Parses a path or `env:NAME`. The key itself is refused, and not repeated.
     ///

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod action;
 mod any_registry;
 mod attest;
 mod attest_attacks;
@@ -17,15 +18,21 @@ mod bad_input;
 mod cache;
 mod candidates;
 mod cases;
+mod ci_files;
+mod ci_lint;
 mod corpus;
+mod describe;
 mod external;
 mod fixtures;
 mod generated;
+mod gitlab;
 mod hostile_registry;
+mod init;
 mod interface;
 mod min_size;
 mod pack;
 mod peers;
+mod plan;
 mod projects;
 mod publish;
 mod publish_faults;
@@ -33,6 +40,7 @@ mod registry_itself;
 mod registry_peers;
 mod report;
 mod sbom;
+mod share;
 mod sign;
 mod sign_attacks;
 mod sign_file;

@@ -209,7 +209,8 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder, without what was built in it.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

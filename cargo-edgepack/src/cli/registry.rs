@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Demands, ProvenanceSwitch, Reporting, SbomSwitch, Signing};
+use super::{BuildFlags, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub struct Publish {
     pub build: BuildFlags,
     /// What is reported.
     #[command(flatten)]
-    pub reporting: Reporting,
+    pub reporting: Results,
 }
 
 /// Where artifacts go.

@@ -23,8 +23,8 @@ use edgepack::wasm::Wasm;
 use edgepack::wasm::metadata::{self, Metadata};
 
 use super::App;
-use super::build::{Built, file_metadata, write_report};
-use crate::cli::Sbom;
+use super::build::{Built, file_metadata};
+use crate::cli::{ReportFormat, Sbom};
 
 /// What is to be told about an artifact.
 #[derive(Clone, Copy, Debug, Default)]
@@ -235,7 +235,7 @@ impl App {
             )
             .unzip();
         let report = Report::new(reports);
-        write_report(&report, &destination)?;
+        self.conclude(&report, Some(&destination), ReportFormat::Human, || Ok(()))?;
         if report.exit_code() != exit_code::OK {
             return Ok(Err(report.exit_code()));
         }

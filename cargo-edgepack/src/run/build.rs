@@ -20,9 +20,9 @@ use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
-use super::App;
 use super::attest::{Attested, Compiled, File, Wishes, attest_package};
-use crate::cli::{self, BuildFlags, MessageFormat};
+use super::{App, ci};
+use crate::cli::{self, BuildFlags};
 
 /// Sees the configuration of a package before anything is compiled, and says what is to
 /// be told about it.
@@ -67,9 +67,8 @@ struct Made<'p> {
     example: bool,
 }
 
-pub(super) fn write_report(report: &Report, to: &Destination) -> Result<(), Error> {
-    let json = serde_json::to_vec_pretty(report).map_err(|e| Error::Internal(e.to_string()))?;
-    output::write_into_new(&to.report_path(), &json)
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::io("resolve", path))
 }
 
 /// A name for a binary that came as a file, fit to be a file's name and a tag.
@@ -108,7 +107,7 @@ pub(super) fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
                 .map(PathBuf::from)
         })
         .unwrap_or_else(|| "target".into());
-    std::path::absolute(&dir).map_err(Error::io("resolve", &dir))
+    absolute(&dir)
 }
 
 impl App {
@@ -128,11 +127,10 @@ impl App {
             None => self.build_project(&flags.flags, cargo, &approve)?,
         };
         let report = Report::new(built.into_iter().map(|b| b.report).collect());
-        write_report(&report, &destination)?;
-        match flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&report)?,
-            MessageFormat::Human => self.printer.paths(&report)?,
-        }
+        let format = flags.reporting.message_format;
+        self.conclude(&report, Some(&destination), format, || {
+            self.printer.paths(&report)
+        })?;
         Ok(report.exit_code())
     }
 
@@ -158,7 +156,7 @@ impl App {
         };
         let wishes = approve(&config.publish, &config.sign)?;
         let destination = Destination::below(&file_target_dir(cargo)?);
-        output::remove_stale(&destination.report_path())?;
+        ci::remove_stale(&destination)?;
         let mut metadata = file_metadata(file);
         if let Some(version) = &flags.as_version {
             metadata.version.clone_from(version);
@@ -186,10 +184,12 @@ impl App {
             stages: Vec::new(),
         };
         let options = input.settings.shrink.clone();
+        self.begin(&destination);
         let mut report =
             self.with_context(true, |context| pipeline::run(input, context, &destination))?;
+        report.input = Some(absolute(file)?);
         let attested = self.attest_file(&made_of, &mut report, &options, created, &destination)?;
-        self.printer.package(&report);
+        self.done(&report);
         let built = Built {
             report,
             attested,
@@ -249,7 +249,8 @@ impl App {
             .or(commit.as_ref().map(|c| c.time))
             .unwrap_or_default();
         let destination = Destination::below(&project.target_dir);
-        output::remove_stale(&destination.report_path())?;
+        ci::remove_stale(&destination)?;
+        self.begin(&destination);
         let job = Job {
             project: &project,
             config: &config,
@@ -373,6 +374,7 @@ impl App {
         compiling: &Compiling,
         made: Made<'_>,
     ) -> Result<PackageReport, Error> {
+        let manifest = &job.project.metadata[&made.package.id].manifest_path;
         let input = Input {
             wasm: made.wasm,
             metadata: Metadata {
@@ -385,10 +387,11 @@ impl App {
             created: job.created,
             stages: vec![compiling.stage.clone()],
         };
-        let report = self.with_context(true, |context| {
+        let mut report = self.with_context(true, |context| {
             pipeline::run(input, context, job.destination)
         })?;
-        self.printer.package(&report);
+        report.input = Some(manifest.clone().into_std_path_buf());
+        self.done(&report);
         Ok(report)
     }
 

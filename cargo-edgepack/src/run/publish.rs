@@ -27,9 +27,9 @@ use edgepack::sign::attestation::Attestation;
 
 use super::App;
 use super::attest::Wishes;
-use super::build::{Approve, Built, write_report};
+use super::build::{Approve, Built};
 use super::sign::Signers;
-use crate::cli::{MessageFormat, Publish};
+use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
 
 /// An artifact in a layout that has to find its place.
@@ -152,6 +152,7 @@ impl App {
                             .warning(&format!("`{}` is not published", item.name));
                     }
                     self.printer.error(&error);
+                    report.fail(&error);
                     code = if code == exit_code::OK {
                         error.exit_code()
                     } else {
@@ -195,29 +196,15 @@ impl App {
         &self,
         report: &Report,
         folder: Option<&edgepack::pipeline::Destination>,
-        format: MessageFormat,
+        format: ReportFormat,
     ) -> Result<(), Error> {
-        if let Some(folder) = folder {
-            write_report(report, folder)?;
-        }
-        match format {
-            MessageFormat::Json => self.printer.json(report),
-            MessageFormat::Human => {
-                let references: Vec<_> = report
-                    .published
-                    .iter()
-                    .map(|p| p.reference.as_str())
-                    .collect();
-                let mut lines = references.join(
-                    "
-",
-                );
-                if !lines.is_empty() {
-                    lines.push('\n');
-                }
-                self.printer.data(lines.as_bytes())
-            }
-        }
+        self.conclude(report, folder, format, || {
+            let references = report
+                .published
+                .iter()
+                .map(|p| format!("{}\n", p.reference));
+            self.printer.data(references.collect::<String>().as_bytes())
+        })
     }
 
     /// Builds what has to be built, and lists what is to be published.

@@ -22,13 +22,12 @@ use edgepack::sign::attestation::Attestation;
 use edgepack::sign::keyless::{self, Keyless, Settings, token};
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
-use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::is_about;
 use edgepack::sign::{Format, embedded};
 use edgepack::source;
 
 use super::{App, registry, verify};
-use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode, TrustFlags};
+use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode};
 
 /// What to sign each artifact with: flags over variables over configuration. A key is
 /// opened once, and an identity asked for once, however many artifacts it signs.
@@ -245,15 +244,6 @@ fn no_key() -> Error {
     }
 }
 
-/// Whose signatures shall count: flags over variables.
-pub(super) fn spec(flags: &TrustFlags) -> Result<Spec, Error> {
-    let mut spec = flags.spec();
-    if spec.is_some() && spec.key.is_none() && spec.trusted_root.is_none() {
-        spec.trusted_root = environment::trusted_root()?;
-    }
-    Ok(spec)
-}
-
 fn formats(flags: &[FormatArg]) -> Vec<Format> {
     let chosen: Vec<Format> = flags.iter().map(|&f| f.into()).collect();
     Format::ALL
@@ -292,12 +282,14 @@ impl App {
             if flags.keyless || flags.identity.identity_token.is_some() {
                 return Err(Error::Usage {
                     message: "a file is signed with a key alone".into(),
-                    hint: Some("sign the artifact without a key, or the file with --key".into()),
+                    hint: Some("publish it, and sign what is in the registry".into()),
                 });
             }
-            let key = flags.key.clone().or(environment::signing()?.key);
-            let key = KeySource::parse(&key.ok_or_else(no_key)?)?;
-            return self.sign_file(file, &key, flags);
+            let key = match &flags.key {
+                Some(key) => key.clone(),
+                None => environment::signing()?.key.ok_or_else(no_key)?,
+            };
+            return self.sign_file(file, &KeySource::parse(&key)?, flags);
         }
         if flags.bundle.is_some() {
             return Err(Error::usage("--bundle goes with a file"));

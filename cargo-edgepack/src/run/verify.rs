@@ -17,8 +17,8 @@ use edgepack::sign::attestation::Kind;
 use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::{self, Outcome};
 
+use super::App;
 pub(super) use super::sign_file::file;
-use super::{App, sign};
 use crate::cli::{self, Verify};
 
 /// A policy is no larger.
@@ -41,7 +41,7 @@ pub(super) fn is_reference(value: &str) -> bool {
 impl App {
     /// Reads what flags say, and the policy.
     pub(super) fn demands(&self, flags: &cli::Demands) -> Result<Demands, Error> {
-        let spec = sign::spec(&flags.trust)?;
+        let spec = spec(&flags.trust)?;
         let policy = match &flags.policy {
             Some(_) if spec.is_some() => {
                 return Err(Error::usage(
@@ -200,6 +200,15 @@ impl Demands {
         let checked = verify::verify_all(place, &manifest.digest, &bytes, &require, &trusted);
         Ok(Some((manifest.digest.clone(), checked.await?)))
     }
+}
+
+/// Whose signatures shall count: flags over variables.
+fn spec(flags: &cli::TrustFlags) -> Result<Spec, Error> {
+    let mut spec = flags.spec();
+    if spec.is_some() && spec.key.is_none() && spec.trusted_root.is_none() {
+        spec.trusted_root = environment::trusted_root()?;
+    }
+    Ok(spec)
 }
 
 /// What was found, for machines.

@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use super::der::{self, OCTETS, UTF8};
 use super::{Quirk, at, unix};
 
-const SCT_LIST: &[u64] = &[1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
-const ISSUER: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 1];
-const ISSUER_V2: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 8];
+const SCT_LIST: &[u64] = &[1, 3, 6, 1, 4, 1, 11_129, 2, 4, 2];
+const ISSUER: &[u64] = &[1, 3, 6, 1, 4, 1, 57_264, 1, 1];
+const ISSUER_V2: &[u64] = &[1, 3, 6, 1, 4, 1, 57_264, 1, 8];
 /// Certificates last so many seconds.
 const LIFETIME: i64 = 600;
 

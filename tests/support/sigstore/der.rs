@@ -17,13 +17,11 @@ pub fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = contents.len().to_be_bytes();
     let length: Vec<u8> = length.into_iter().skip_while(|&b| b == 0).collect();
     let mut all = vec![tag];
-    match contents.len() {
-        short @ 0..128 => all.push(u8::try_from(short).unwrap()),
-        _ => {
-            all.push(0x80 | u8::try_from(length.len()).unwrap());
-            all.extend(length);
-        }
+    if contents.len() >= 128 {
+        all.push(0x80 | u8::try_from(length.len()).unwrap());
     }
+    // Short lengths are their own; that of nothing has no digit.
+    all.extend(if length.is_empty() { vec![0] } else { length });
     all.extend(contents);
     all
 }

@@ -31,13 +31,11 @@ fn split(n: usize) -> usize {
 }
 
 fn root(leaves: &[Hash]) -> Hash {
-    match leaves {
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
-            hash(1, &[&root(left), &root(right)])
-        }
+    if let [leaf] = leaves {
+        return *leaf;
     }
+    let (left, right) = leaves.split_at(split(leaves.len()));
+    hash(1, &[&root(left), &root(right)])
 }
 
 fn proof(index: usize, leaves: &[Hash]) -> Vec<Hash> {

@@ -13,15 +13,15 @@ use super::der::{
 };
 use super::{Quirk, unix};
 
-const SIGNED_DATA: &[u64] = &[1, 2, 840, 113549, 1, 7, 2];
-const CONTENT_TYPE: &[u64] = &[1, 2, 840, 113549, 1, 9, 3];
-const MESSAGE_DIGEST: &[u64] = &[1, 2, 840, 113549, 1, 9, 4];
-const SIGNING_TIME: &[u64] = &[1, 2, 840, 113549, 1, 9, 5];
-const SIGNING_CERTIFICATE: &[u64] = &[1, 2, 840, 113549, 1, 9, 16, 2, 47];
-const TST_INFO: &[u64] = &[1, 2, 840, 113549, 1, 9, 16, 1, 4];
+const SIGNED_DATA: &[u64] = &[1, 2, 840, 113_549, 1, 7, 2];
+const CONTENT_TYPE: &[u64] = &[1, 2, 840, 113_549, 1, 9, 3];
+const MESSAGE_DIGEST: &[u64] = &[1, 2, 840, 113_549, 1, 9, 4];
+const SIGNING_TIME: &[u64] = &[1, 2, 840, 113_549, 1, 9, 5];
+const SIGNING_CERTIFICATE: &[u64] = &[1, 2, 840, 113_549, 1, 9, 16, 2, 47];
+const TST_INFO: &[u64] = &[1, 2, 840, 113_549, 1, 9, 16, 1, 4];
 const SHA256: &[u64] = &[2, 16, 840, 1, 101, 3, 4, 2, 1];
-const ECDSA_WITH_SHA256: &[u64] = &[1, 2, 840, 10045, 4, 3, 2];
-const POLICY: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 2];
+const ECDSA_WITH_SHA256: &[u64] = &[1, 2, 840, 10_045, 4, 3, 2];
+const POLICY: &[u64] = &[1, 3, 6, 1, 4, 1, 57_264, 2];
 const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
 const TIME_STAMPING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 8];
 const SERIAL: u64 = 7;
