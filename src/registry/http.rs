@@ -67,6 +67,7 @@ pub struct Client {
     // Each reads all the certificates of the system: made when it is needed.
     proxied: OnceLock<reqwest::Client>,
     direct: OnceLock<reqwest::Client>,
+    plain: OnceLock<reqwest::Client>,
     certificates: Vec<Certificate>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     on_retry: Box<OnRetry>,
@@ -90,6 +91,7 @@ impl Client {
         Ok(Client {
             proxied: OnceLock::new(),
             direct: OnceLock::new(),
+            plain: OnceLock::new(),
             certificates,
             hosts: Mutex::default(),
             on_retry,
@@ -118,12 +120,24 @@ impl Client {
     fn http(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
         let here = url.host_str().is_some_and(is_loopback);
         let direct = here && !local_proxy();
-        let slot = if direct { &self.direct } else { &self.proxied };
+        let plain = direct && url.scheme() == "http";
+        let slot = if plain {
+            &self.plain
+        } else if direct {
+            &self.direct
+        } else {
+            &self.proxied
+        };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self
-            .builder(direct)
+        let mut builder = self.builder(direct);
+        if plain {
+            // Nobody is asked for a certificate: reading all of the system's takes longer
+            // than the requests do.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder
             .build()
             .map_err(|e| Failure::transport("setting up HTTP", &e))?;
         Ok(slot.get_or_init(|| client))

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join;
 use serde_json::{Value, json};
 
 use super::attestation::Attestation;
@@ -20,7 +21,7 @@ use super::verify::{self, PREDICATE_ANNOTATION};
 use super::{Format, bundle, simple};
 use crate::error::Error;
 use crate::oci::{
-    Annotations, Blob, Descriptor, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest,
+    Annotations, Blob, Descriptor, Digest, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest,
     annotation,
 };
 use crate::pack::Timestamp;
@@ -68,26 +69,32 @@ pub async fn sign(
     bytes: &[u8],
     signing: &Signing,
 ) -> Result<Vec<Signed>, Error> {
-    let mut signed = Vec::new();
-    for &format in &signing.formats {
-        let new = match (format, place, &*signing.signer) {
-            // What is older than the log of today has no form for its proofs.
-            (Format::Legacy, Place::Layout(_), _) | (Format::Legacy, _, Signer::Keyless(_)) => {
-                continue;
+    let wanted = Wanted::SIGNATURE;
+    let bundle = async {
+        if !signing.formats.contains(&Format::Bundle) {
+            return Ok(None);
+        }
+        let statement = statement::make(&manifest.digest, wanted.predicate_type, json!({}))?;
+        let new = add(place, manifest, bytes, &wanted, &statement, signing).await?;
+        Ok::<_, Error>(Some(new))
+    };
+    let legacy = async {
+        match (place, &*signing.signer) {
+            (Place::Remote(remote), Signer::Key(key))
+                if signing.formats.contains(&Format::Legacy) =>
+            {
+                Ok(Some(add_legacy(remote, manifest, key).await?))
             }
-            (Format::Legacy, Place::Remote(remote), Signer::Key(key)) => {
-                add_legacy(remote, manifest, key).await?
-            }
-            (Format::Bundle, _, _) => {
-                let wanted = Wanted::SIGNATURE;
-                let statement =
-                    statement::make(&manifest.digest, wanted.predicate_type, json!({}))?;
-                add(place, manifest, bytes, &wanted, &statement, signing).await?
-            }
-        };
-        signed.push(Signed { format, new });
-    }
-    Ok(signed)
+            _ => Ok(None),
+        }
+    };
+    // They have nothing in common, and each of them waits for the registry most of the time.
+    let (bundle, legacy) = try_join(bundle, legacy).await?;
+    let signed = [(Format::Bundle, bundle), (Format::Legacy, legacy)];
+    Ok(signed
+        .into_iter()
+        .filter_map(|(format, new)| Some(Signed { format, new: new? }))
+        .collect())
 }
 
 /// Attests something about a manifest that is in a place: a predicate and its type. Says
@@ -214,9 +221,7 @@ async fn add_bundle(
         MEDIA_TYPE_MANIFEST,
         serde_json::to_vec(&manifest).map_err(|e| Error::Internal(e.to_string()))?,
     );
-    for blob in [&config, &layer] {
-        place.put_blob(blob).await?;
-    }
+    try_join(place.put_blob(&config), place.put_blob(&layer)).await?;
     let listed_as = Descriptor {
         annotations,
         artifact_type: Some(bundle::MEDIA_TYPE.to_owned()),
@@ -238,15 +243,11 @@ async fn add_legacy(
     let trust = Trust::Key(key.public().clone());
     let mut layer = None;
     for _ in 0..MAX_TRIES {
-        let there = verify::look(
-            place,
-            &subject.digest,
-            &Wanted::SIGNATURE,
-            &trust,
-            Format::Legacy,
-        )
-        .await?;
-        if there.found.is_some() {
+        let there = match &layer {
+            None => look(place, &subject.digest, &trust).await?,
+            Some(layer) => is_listed(place, &tag, layer).await?,
+        };
+        if there {
             return Ok(layer.is_some());
         }
         let layer = if let Some(layer) = &layer {
@@ -282,6 +283,27 @@ async fn add_legacy(
         message: format!("others change {}:{tag} all the time", remote.repository()),
         hint: Some("run the same command again".into()),
     })
+}
+
+/// Whether there is such a signature in the older form.
+async fn look(place: Place<'_>, subject: &Digest, trust: &Trust) -> Result<bool, Error> {
+    let wanted = Wanted::SIGNATURE;
+    let search = verify::look(place, subject, &wanted, trust, Format::Legacy).await?;
+    Ok(search.found.is_some())
+}
+
+/// Whether the manifest that is tagged lists this signature.
+async fn is_listed(place: Place<'_>, tag: &str, layer: &Blob) -> Result<bool, Error> {
+    let bytes = match place.manifest(tag).await {
+        Ok(Some((_, bytes))) => bytes,
+        // What is wrong with it is said where it is to be changed.
+        Ok(None) | Err(Trouble::Refused(_)) => return Ok(false),
+        Err(Trouble::Failed(error)) => return Err(error),
+    };
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let layers = manifest["layers"].as_array();
+    let digest = layer.descriptor.digest.as_str();
+    Ok(layers.is_some_and(|all| all.iter().any(|l| l["digest"] == digest)))
 }
 
 fn append(value: &mut Value, pointer: &str, item: serde_json::Result<Value>) {

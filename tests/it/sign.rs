@@ -150,7 +150,7 @@ fn publishing_signs_before_the_tag_is_set() {
         .says("no key");
     publish(&registry, &["--sign", "keyless"])
         .exits(2)
-        .says("not there yet");
+        .says("no CI offers a token");
     publish(&registry, &["--sign", "none", "--key", "k.key"]).exits(2);
     assert!(registry.referrers(REPOSITORY, &artifact.digest).is_empty());
     let mut variable = artifact.publish_command(&registry.host(), &[]);

@@ -128,6 +128,65 @@ fn we_accept_what_cosign_signs() {
     });
 }
 
+/// Provenance that somebody else could have written.
+const PREDICATE: &str = r#"{"buildDefinition": {"buildType": "https://build.example/v1", "externalParameters": {}},
+    "runDetails": {"builder": {"id": "https://builder.example"}}}"#;
+
+#[test]
+fn attestations_go_both_ways() {
+    let Some(peers) = Peers::find() else { return };
+    each(&peers, |desk| {
+        desk.artifact.place.write("predicate.json", PREDICATE);
+        let required = [BY_WORKFLOW, &["--require", "provenance"]].concat();
+        desk.sign(&[]).exits(0);
+        desk.verify(&required)
+            .exits(5)
+            .says("no provenance attestation");
+        desk.sign(&["--attest", "provenance=predicate.json"])
+            .exits(0);
+        desk.verify(&required).exits(0);
+        let reference = desk.reference();
+        let verify = ["verify-attestation", "--type", "slsaprovenance1"];
+        desk.cosign(&peers, &[&verify, ROOT, BY_WORKFLOW, &[&reference]])
+            .exits(0);
+        // Once more, and nothing is added.
+        let logged = desk.sigstore.seen().len();
+        desk.sign(&["--attest", "provenance=predicate.json"])
+            .exits(0);
+        assert_eq!(desk.sigstore.seen().len(), logged);
+    });
+    let registry = Registry::start();
+    let desk = Desk::published(registry.host());
+    desk.artifact.place.write("predicate.json", PREDICATE);
+    desk.sign(&[]).exits(0);
+    let target = format!("{}/{REPOSITORY}@{}", desk.host, desk.artifact.digest);
+    let attest = [
+        "attest",
+        "--yes",
+        "--identity-token",
+        &github_token(),
+        "--predicate",
+        "predicate.json",
+        "--type",
+        "slsaprovenance1",
+    ];
+    desk.cosign(&peers, &[&attest, SIGN, &[&target]]).exits(0);
+    let required = [BY_WORKFLOW, &["--require", "provenance"]].concat();
+    desk.verify(&required).exits(0);
+    // Who attests is asked for as well.
+    let by_other = [
+        "--certificate-identity",
+        PIPELINE,
+        "--certificate-oidc-issuer",
+        GITLAB,
+        "--require",
+        "provenance",
+    ];
+    desk.verify(&by_other)
+        .exits(5)
+        .says("its certificate names");
+}
+
 #[test]
 fn publishing_signs_and_pulling_verifies() {
     let registry = Registry::start();
