@@ -1,5 +1,6 @@
 """What the benchmarks share: runs that take turns, and what they cost."""
 
+import math
 import pathlib
 import statistics
 import subprocess
@@ -56,3 +57,7 @@ def in_turn(runs, ours, theirs):
 def medians(rows):
     """Both sides' medians."""
     return [Cost(*map(statistics.median, zip(*side))) for side in zip(*rows)]
+
+
+def geometric(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
