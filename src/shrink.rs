@@ -271,8 +271,8 @@ impl Run<'_> {
     }
 
     fn core_module(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Stop> {
-        let stripped = without(bytes, |section| self.custom(section))?;
-        let bare = without(&stripped, |_| Edit::Drop)?;
+        let stripped = without(bytes, |section| matches!(self.custom(section), Edit::Keep))?;
+        let bare = without(&stripped, |_| false)?;
         let mut report = ModuleReport::default();
         if self.options.keep_exports.is_none() && self.options.stub_imports.is_empty() {
             return self.smaller(&stripped, &bare, report);
@@ -291,7 +291,18 @@ impl Run<'_> {
     ) -> Result<Vec<u8>, Stop> {
         report.before = bare.len() as u64;
         report.after = report.before;
-        if let Some(why) = segments::out_of_bounds(bare)? {
+        let is_whole = std::ptr::eq(bare, self.whole.wasm().bytes());
+        let (out_of_bounds, mut digest) = rayon::join(
+            || segments::out_of_bounds(bare),
+            || {
+                if is_whole {
+                    self.whole.digest().clone()
+                } else {
+                    Digest::of(bare)
+                }
+            },
+        );
+        if let Some(why) = out_of_bounds? {
             self.findings.push(
                 Finding::new(
                     Code::TrapsAtInstantiation,
@@ -302,12 +313,10 @@ impl Run<'_> {
             self.modules.push(report);
             return Ok(stripped.to_vec());
         }
-        let (mut digest, mut proposals) = if std::ptr::eq(bare, self.whole.wasm().bytes()) {
-            (self.whole.digest().clone(), self.whole.proposals())
+        let mut proposals = if is_whole {
+            self.whole.proposals()
         } else {
-            let digest = Digest::of(bare);
-            let used = validate::used_once(bare, Kind::Core, &digest, self.cache);
-            (digest, known(used)?)
+            known(validate::used_once(bare, Kind::Core, &digest, self.cache))?
         };
         let (mut stripped, mut bare) = (Cow::Borrowed(stripped), Cow::Borrowed(bare));
         for lowering in &self.options.lower {
@@ -502,19 +511,26 @@ fn problem(invalid: &proposals::Invalid) -> String {
     first.map_or_else(String::new, ToString::to_string)
 }
 
-/// A module with its custom sections edited: itself where it has none.
+/// A module without the custom sections that `is_kept` does not want: itself where
+/// none goes.
 fn without<'a>(
     bytes: &'a [u8],
-    mut edit: impl FnMut(&Section<'_>) -> Edit,
+    mut is_kept: impl FnMut(&Section<'_>) -> bool,
 ) -> Result<Cow<'a, [u8]>, wasmparser::Error> {
-    if sections(bytes)?.iter().all(|s| s.id != CUSTOM_SECTION) {
+    let all = sections(bytes)?;
+    let kept: Vec<bool> = all
+        .iter()
+        .map(|section| section.id != CUSTOM_SECTION || is_kept(section))
+        .collect();
+    if kept.iter().all(|kept| *kept) {
         return Ok(Cow::Borrowed(bytes));
     }
-    let edited = rewrite::<wasmparser::Error>(bytes, |section| {
-        Ok(if section.id == CUSTOM_SECTION {
-            edit(section)
-        } else {
+    let mut kept = kept.into_iter();
+    let edited = rewrite::<wasmparser::Error>(bytes, |_| {
+        Ok(if kept.next().unwrap_or(true) {
             Edit::Keep
+        } else {
+            Edit::Drop
         })
     })?;
     Ok(Cow::Owned(edited))

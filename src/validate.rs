@@ -74,11 +74,11 @@ const KNOWN: &str = "valid/wasmparser-0.263";
 /// [`Rejected`], with a finding for each broken function, where it is not valid.
 pub fn validate(wasm: Wasm) -> Result<Validated, Rejected> {
     // Validating goes over the sections on one processor first: hash beside it.
-    let (proposals, digest) = rayon::join(
+    let (proposals, (digest, interface)) = rayon::join(
         || proposals::used_by(wasm.bytes(), wasm.kind()),
-        || Digest::of(wasm.bytes()),
+        || (Digest::of(wasm.bytes()), Interface::read(wasm.bytes())),
     );
-    validated(wasm, digest, proposals)
+    validated(wasm, digest, proposals, interface)
 }
 
 /// The same, but bytes that were found valid before are not validated again: that is
@@ -88,9 +88,12 @@ pub fn validate(wasm: Wasm) -> Result<Validated, Rejected> {
 ///
 /// As [`validate`].
 pub fn validate_once(wasm: Wasm, cache: &Cache) -> Result<Validated, Rejected> {
-    let digest = Digest::of(wasm.bytes());
+    let (digest, interface) = rayon::join(
+        || Digest::of(wasm.bytes()),
+        || Interface::read(wasm.bytes()),
+    );
     let proposals = used_once(wasm.bytes(), wasm.kind(), &digest, cache);
-    validated(wasm, digest, proposals)
+    validated(wasm, digest, proposals, interface)
 }
 
 /// The proposals that a binary of that digest uses, from memory where it was found
@@ -119,9 +122,10 @@ fn validated(
     wasm: Wasm,
     digest: Digest,
     proposals: Result<Proposals, Invalid>,
+    interface: wasmparser::Result<Interface>,
 ) -> Result<Validated, Rejected> {
     let read = proposals.and_then(|proposals| {
-        let interface = Interface::read(wasm.bytes()).map_err(|error| Invalid {
+        let interface = interface.map_err(|error| Invalid {
             problems: vec![error],
         })?;
         Ok((proposals, interface))
