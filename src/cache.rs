@@ -165,17 +165,19 @@ impl Cache {
     #[must_use]
     pub fn peek(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.path(key)?;
-        let entry = std::fs::read(&path).ok()?;
+        let mut entry = std::fs::read(&path).ok()?;
         let rest = entry.strip_prefix(MAGIC)?;
         let rest = rest
             .strip_prefix(key.kind.as_bytes())?
             .strip_prefix(b"\n")?;
         let (digest, contents) = rest.split_at_checked(64)?;
+        let start = entry.len() - contents.len();
         if Digest::of(contents).hex().as_bytes() != digest {
             let _ = std::fs::remove_file(&path);
             return None;
         }
-        Some(contents.to_vec())
+        entry.drain(..start);
+        Some(entry)
     }
 
     /// The keys of the results whose kind begins with `kind`, those that were used last

@@ -145,7 +145,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         target,
     };
 
-    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+    let checked = match clock.time(CHECK, || validate::validate_once(wasm, context.cache))? {
         Ok(checked) => checked,
         Err(rejected) => return Ok(report_rejected(&rejected, identity, None, clock.stages)),
     };
@@ -237,14 +237,16 @@ fn shrunk(
     clock: &mut Clock<'_>,
 ) -> Result<(Validated, Vec<Finding>, Vec<ModuleReport>), Error> {
     let outcome = clock.time(SHRINK, || {
-        shrink::shrink(checked.wasm(), options, context.optimizer, context.cache)
+        shrink::shrink(&checked, options, context.optimizer, context.cache)
     })??;
     if let Some(stage) = clock.stages.last_mut() {
         stage.cached = outcome.cached();
     }
     let mut findings = outcome.findings;
     let modules = outcome.modules;
-    let again = clock.time(CHECK_AGAIN, || validate::validate(outcome.wasm))?;
+    let again = clock.time(CHECK_AGAIN, || {
+        validate::validate_once(outcome.wasm, context.cache)
+    })?;
     match again {
         Ok(module) => Ok((module, findings, modules)),
         Err(rejected) => {
@@ -291,7 +293,7 @@ pub fn shrink_only(
         target: None,
     };
     let before = wasm.bytes().len() as u64;
-    let checked = match clock.time(CHECK, || validate::validate(wasm))? {
+    let checked = match clock.time(CHECK, || validate::validate_once(wasm, context.cache))? {
         Ok(checked) => checked,
         Err(rejected) => {
             return Ok((

@@ -489,7 +489,7 @@ fn contents<'b>(key: &Key, bytes: &'b [u8]) -> Option<&'b [u8]> {
 
 /// Whether it is a result of shrinking, with a core module that validates if with any.
 fn is_sound(contents: &[u8]) -> bool {
-    match Entry::decode(contents) {
+    match Entry::decode(contents.to_vec()) {
         Some(Entry::Module { bytes, .. }) => Wasm::new(bytes)
             .is_ok_and(|wasm| wasm.kind() == Kind::Core && validate::validate(wasm).is_ok()),
         Some(Entry::Unreadable(_) | Entry::Nothing) => true,

@@ -7,12 +7,16 @@
 //! write something larger, invalid, or with new proposals — costs no more than
 //! its own work: the stripped module is then what ships, and a finding says so.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Key};
 use crate::error::Error;
 use crate::finding::{Code, Finding};
+use crate::oci::Digest;
+use crate::validate::{self, Validated};
 use crate::wasm::interface::Patterns;
 use crate::wasm::metadata::SIGNATURE_SECTION;
 use crate::wasm::proposals::{self, Proposals};
@@ -105,11 +109,12 @@ impl Shrunk {
 /// Where the optimiser cannot be run at all, or the run was interrupted. Not for
 /// anything that the module holds.
 pub fn shrink(
-    wasm: &Wasm,
+    whole: &Validated,
     options: &Options,
     optimizer: &dyn Optimizer,
     cache: &Cache,
 ) -> Result<Shrunk, Error> {
+    let wasm = whole.wasm();
     if options.level == Level::Off {
         if options.change_the_interface() {
             return Err(Error::Usage {
@@ -132,6 +137,7 @@ pub fn shrink(
         });
     }
     let mut run = Run {
+        whole,
         options,
         optimizer,
         cache,
@@ -205,6 +211,7 @@ impl From<Error> for Stop {
 }
 
 struct Run<'a> {
+    whole: &'a Validated,
     options: &'a Options,
     optimizer: &'a dyn Optimizer,
     cache: &'a Cache,
@@ -264,25 +271,38 @@ impl Run<'_> {
     }
 
     fn core_module(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Stop> {
-        let stripped = rewrite::<Stop>(bytes, |section| {
-            Ok(if section.id == CUSTOM_SECTION {
-                self.custom(section)
-            } else {
-                Edit::Keep
-            })
-        })?;
-        let bare = rewrite::<Stop>(&stripped, |section| {
-            Ok(if section.id == CUSTOM_SECTION {
-                Edit::Drop
-            } else {
-                Edit::Keep
-            })
-        })?;
+        let stripped = without(bytes, |section| matches!(self.custom(section), Edit::Keep))?;
+        let bare = without(&stripped, |_| false)?;
         let mut report = ModuleReport::default();
-        let (stripped, bare) = self.changed(stripped, bare, &mut report)?;
+        if self.options.keep_exports.is_none() && self.options.stub_imports.is_empty() {
+            return self.smaller(&stripped, &bare, report);
+        }
+        let (stripped, bare) = self.changed(&stripped, &bare, &mut report)?;
+        self.smaller(&stripped, &bare, report)
+    }
+
+    /// The smallest form of a module, which is given with and without its custom
+    /// sections.
+    fn smaller(
+        &mut self,
+        stripped: &[u8],
+        bare: &[u8],
+        mut report: ModuleReport,
+    ) -> Result<Vec<u8>, Stop> {
         report.before = bare.len() as u64;
         report.after = report.before;
-        if let Some(why) = segments::out_of_bounds(&bare)? {
+        let is_whole = std::ptr::eq(bare, self.whole.wasm().bytes());
+        let (out_of_bounds, mut digest) = rayon::join(
+            || segments::out_of_bounds(bare),
+            || {
+                if is_whole {
+                    self.whole.digest().clone()
+                } else {
+                    Digest::of(bare)
+                }
+            },
+        );
+        if let Some(why) = out_of_bounds? {
             self.findings.push(
                 Finding::new(
                     Code::TrapsAtInstantiation,
@@ -291,41 +311,43 @@ impl Run<'_> {
                 .with_hint("unless a host gives it more than it asks for, it never runs: check how it was linked"),
             );
             self.modules.push(report);
-            return Ok(stripped);
+            return Ok(stripped.to_vec());
         }
-        let mut proposals = used(&bare)?;
-        let (mut stripped, mut bare) = (stripped, bare);
+        let mut proposals = if is_whole {
+            self.whole.proposals()
+        } else {
+            known(validate::used_once(bare, Kind::Core, &digest, self.cache))?
+        };
+        let (mut stripped, mut bare) = (Cow::Borrowed(stripped), Cow::Borrowed(bare));
         for lowering in &self.options.lower {
             if !proposals.uses_any(lowering.proposal()) {
                 continue;
             }
             proposals = proposals.without(lowering.proposal());
-            bare = self.lowered(&bare, *lowering, proposals)?;
-            stripped = with_custom_sections(&bare, &stripped)?;
+            bare = self.lowered(&bare, *lowering, proposals)?.into();
+            digest = Digest::of(&bare);
+            stripped = with_custom_sections(bare.to_vec(), &stripped)?.into();
         }
         for allowed in &self.options.allow_proposals {
             proposals = proposals.with(allowed.0);
         }
-        let Some(optimized) = self.optimized(&bare, proposals, report)? else {
-            return Ok(stripped);
+        let Some(optimized) = self.optimized(&bare, &digest, proposals, report)? else {
+            return Ok(stripped.into_owned());
         };
-        Ok(with_custom_sections(&optimized, &stripped)?)
+        Ok(with_custom_sections(optimized, &stripped)?)
     }
 
     /// The module with the interface that is asked for, with and without its custom
     /// sections.
     fn changed(
         &self,
-        stripped: Vec<u8>,
-        bare: Vec<u8>,
+        stripped: &[u8],
+        bare: &[u8],
         report: &mut ModuleReport,
     ) -> Result<(Vec<u8>, Vec<u8>), Stop> {
-        if self.options.keep_exports.is_none() && self.options.stub_imports.is_empty() {
-            return Ok((stripped, bare));
-        }
-        let limit = used(&bare)?;
-        let made = transform::transform(&bare, self.options)?;
-        let bytes = search::without_new_data_count(made.bytes, &bare);
+        let limit = known(proposals::used_by(bare, Kind::Core))?;
+        let made = transform::transform(bare, self.options)?;
+        let bytes = search::without_new_data_count(made.bytes, bare);
         if let Err(invalid) = proposals::validate_with(&bytes, limit) {
             return Err(Error::Internal(format!(
                 "with other exports and imports the module does not validate: {}",
@@ -336,7 +358,7 @@ impl Run<'_> {
         report.removed_exports = made.removed_exports;
         report.stubbed_imports = made.stubbed_imports;
         report.removed_imports = made.removed_imports;
-        Ok((with_custom_sections(&bytes, &stripped)?, bytes))
+        Ok((with_custom_sections(bytes.clone(), stripped)?, bytes))
     }
 
     /// The module without a proposal, checked against the rest of them.
@@ -372,6 +394,7 @@ impl Run<'_> {
     fn optimized(
         &mut self,
         bare: &[u8],
+        digest: &Digest,
         proposals: Proposals,
         mut report: ModuleReport,
     ) -> Result<Option<Vec<u8>>, Error> {
@@ -390,11 +413,11 @@ impl Run<'_> {
             .map(|a| a.name())
             .collect::<Vec<_>>()
             .join(",");
-        parts.extend([&bits[..], bare, assume.as_bytes()]);
+        parts.extend([&bits[..], digest.as_str().as_bytes(), assume.as_bytes()]);
         parts.extend(producers.iter().map(|p| p.name.as_bytes()));
-        let key = Key::new("shrink/2", &parts);
+        let key = Key::new("shrink/3", &parts);
         let kept = self.cache.get(&key);
-        let entry = if let Some(entry) = kept.and_then(|bytes| Entry::decode(&bytes)) {
+        let entry = if let Some(entry) = kept.and_then(Entry::decode) {
             report.cached = true;
             entry
         } else {
@@ -474,8 +497,8 @@ impl Run<'_> {
 }
 
 /// The proposals of a core module that was validated as part of a binary.
-fn used(bare: &[u8]) -> Result<Proposals, Error> {
-    proposals::used_by(bare, Kind::Core).map_err(|invalid| {
+fn known(used: Result<Proposals, proposals::Invalid>) -> Result<Proposals, Error> {
+    used.map_err(|invalid| {
         Error::Internal(format!(
             "a validated module does not validate alone: {}",
             problem(&invalid)
@@ -488,12 +511,40 @@ fn problem(invalid: &proposals::Invalid) -> String {
     first.map_or_else(String::new, ToString::to_string)
 }
 
+/// A module without the custom sections that `is_kept` does not want: itself where
+/// none goes.
+fn without<'a>(
+    bytes: &'a [u8],
+    mut is_kept: impl FnMut(&Section<'_>) -> bool,
+) -> Result<Cow<'a, [u8]>, wasmparser::Error> {
+    let all = sections(bytes)?;
+    let kept: Vec<bool> = all
+        .iter()
+        .map(|section| section.id != CUSTOM_SECTION || is_kept(section))
+        .collect();
+    if kept.iter().all(|kept| *kept) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut kept = kept.into_iter();
+    let edited = rewrite::<wasmparser::Error>(bytes, |_| {
+        Ok(if kept.next().unwrap_or(true) {
+            Edit::Keep
+        } else {
+            Edit::Drop
+        })
+    })?;
+    Ok(Cow::Owned(edited))
+}
+
 /// Puts the custom sections of `donor` around `module`: those that stood before
 /// every other section in front (`dylink.0` has to be first), the rest behind.
-fn with_custom_sections(module: &[u8], donor: &[u8]) -> Result<Vec<u8>, wasmparser::Error> {
+fn with_custom_sections(module: Vec<u8>, donor: &[u8]) -> Result<Vec<u8>, wasmparser::Error> {
+    let donated = sections(donor)?;
+    if donated.iter().all(|s| s.id != CUSTOM_SECTION) {
+        return Ok(module);
+    }
     let (header, body) = module.split_at(module.len().min(8));
     let mut out = header.to_vec();
-    let donated = sections(donor)?;
     let front = donated
         .iter()
         .take_while(|s| s.id == CUSTOM_SECTION)

@@ -4,6 +4,7 @@
 //! makes a [`Validated`]. Whether it may ship is the policy's: what it may import
 //! and how large it may be. All findings are returned, not only the first.
 
+use crate::cache::{Cache, Key};
 use crate::finding::{Code, Finding};
 use crate::oci::Digest;
 use crate::report::{BudgetKind, BudgetReport};
@@ -62,6 +63,10 @@ pub struct Rejected {
     pub findings: Vec<Finding>,
 }
 
+/// What a valid binary is remembered under. Changes with what the validator takes for
+/// valid, or for in use.
+const KNOWN: &str = "valid/wasmparser-0.263";
+
 /// Validates all of a binary against every proposal that the validator knows.
 ///
 /// # Errors
@@ -69,25 +74,69 @@ pub struct Rejected {
 /// [`Rejected`], with a finding for each broken function, where it is not valid.
 pub fn validate(wasm: Wasm) -> Result<Validated, Rejected> {
     // Validating goes over the sections on one processor first: hash beside it.
-    let (proposals, digest) = rayon::join(
+    let (proposals, (digest, interface)) = rayon::join(
         || proposals::used_by(wasm.bytes(), wasm.kind()),
-        || Digest::of(wasm.bytes()),
+        || (Digest::of(wasm.bytes()), Interface::read(wasm.bytes())),
     );
-    match proposals {
-        Ok(proposals) => match Interface::read(wasm.bytes()) {
-            Ok(interface) => Ok(Validated {
-                wasm,
-                digest,
-                proposals,
-                interface,
-            }),
-            Err(error) => Err(reject(
-                wasm,
-                &Invalid {
-                    problems: vec![error],
-                },
-            )),
-        },
+    validated(wasm, digest, proposals, interface)
+}
+
+/// The same, but bytes that were found valid before are not validated again: that is
+/// remembered by their digest.
+///
+/// # Errors
+///
+/// As [`validate`].
+pub fn validate_once(wasm: Wasm, cache: &Cache) -> Result<Validated, Rejected> {
+    let (digest, interface) = rayon::join(
+        || Digest::of(wasm.bytes()),
+        || Interface::read(wasm.bytes()),
+    );
+    let proposals = used_once(wasm.bytes(), wasm.kind(), &digest, cache);
+    validated(wasm, digest, proposals, interface)
+}
+
+/// The proposals that a binary of that digest uses, from memory where it was found
+/// valid before.
+///
+/// # Errors
+///
+/// [`Invalid`] where it does not validate; that is not remembered.
+pub(crate) fn used_once(
+    bytes: &[u8],
+    kind: Kind,
+    digest: &Digest,
+    cache: &Cache,
+) -> Result<Proposals, Invalid> {
+    let key = Key::new(KNOWN, &[digest.as_str().as_bytes()]);
+    let known = cache.get(&key).and_then(|entry| entry.try_into().ok());
+    if let Some(bits) = known {
+        return Ok(Proposals::from_bits(u64::from_le_bytes(bits)));
+    }
+    let proposals = proposals::used_by(bytes, kind)?;
+    cache.put(&key, &proposals.bits().to_le_bytes());
+    Ok(proposals)
+}
+
+fn validated(
+    wasm: Wasm,
+    digest: Digest,
+    proposals: Result<Proposals, Invalid>,
+    interface: wasmparser::Result<Interface>,
+) -> Result<Validated, Rejected> {
+    let read = proposals.and_then(|proposals| {
+        let interface = interface.map_err(|error| Invalid {
+            problems: vec![error],
+        })?;
+        Ok((proposals, interface))
+    });
+    match read {
+        Ok((proposals, interface)) => Ok(Validated {
+            wasm,
+            digest,
+            proposals,
+            interface,
+        }),
         Err(invalid) => Err(reject(wasm, &invalid)),
     }
 }
@@ -199,6 +248,35 @@ pub fn check_budgets(budgets: &[BudgetReport]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_valid_once_is_remembered_by_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().into());
+        let valid = "(module (func (export \"f\") (result i32) i32.const 1 i32.extend8_s))";
+        let wasm = |text| Wasm::new(wat::parse_str(text).unwrap()).unwrap();
+        let first = validate_once(wasm(valid), &cache).unwrap();
+        assert_eq!(cache.contents().entries, 1);
+        let again = validate_once(wasm(valid), &cache).unwrap();
+        let plain = validate(wasm(valid)).unwrap();
+        for one in [&first, &again] {
+            assert_eq!(one.proposals(), plain.proposals());
+            assert_eq!(one.digest(), plain.digest());
+            assert_eq!(one.interface().exports.len(), 1);
+        }
+        let invalid = "(module (func (result i32)))";
+        for _ in 0..2 {
+            assert!(validate_once(wasm(invalid), &cache).is_err());
+        }
+        assert_eq!(cache.contents().entries, 1);
+    }
+
+    #[test]
+    fn another_validator_remembers_nothing_of_this_one() {
+        let manifest = include_str!("../Cargo.toml");
+        let version = KNOWN.strip_prefix("valid/wasmparser-").unwrap();
+        assert!(manifest.contains(&format!("wasmparser = \"{version}\"")));
+    }
 
     #[test]
     fn budgets_are_hard_and_exact() {

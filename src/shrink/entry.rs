@@ -32,16 +32,16 @@ impl Entry {
     }
 
     /// What [`Self::encode`] made the bytes from.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(mut bytes: Vec<u8>) -> Option<Self> {
         let (tag, rest) = bytes.split_first()?;
         match tag {
             0 => {
                 let (len, rest) = rest.split_first()?;
-                let (recipe, bytes) = rest.split_at_checked(usize::from(*len))?;
-                Some(Entry::Module {
-                    recipe: String::from_utf8_lossy(recipe).into_owned(),
-                    bytes: bytes.to_vec(),
-                })
+                let (recipe, _) = rest.split_at_checked(usize::from(*len))?;
+                let recipe = String::from_utf8_lossy(recipe).into_owned();
+                // In place: modules are large.
+                bytes.drain(..2 + usize::from(bytes[1]));
+                Some(Entry::Module { recipe, bytes })
             }
             1 => Some(Entry::Unreadable(
                 String::from_utf8_lossy(rest).into_owned(),
@@ -66,10 +66,10 @@ mod tests {
             Entry::Unreadable("too new".into()),
             Entry::Nothing,
         ] {
-            assert_eq!(Entry::decode(&entry.encode()), Some(entry));
+            assert_eq!(Entry::decode(entry.encode()), Some(entry));
         }
         for broken in [&b""[..], &[0], &[0, 9, b'x'], &[2, 0], &[3]] {
-            assert_eq!(Entry::decode(broken), None);
+            assert_eq!(Entry::decode(broken.to_vec()), None);
         }
     }
 }

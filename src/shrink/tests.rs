@@ -40,8 +40,8 @@ const MODULE: &str = r#"(module
     (@custom "name-of-mine" "abc") (@custom "producers" "\00")
     (func $named (export "f") (param i32) (result i32) local.get 0))"#;
 
-fn wasm(text: &str) -> Wasm {
-    Wasm::new(wat::parse_str(text).unwrap()).unwrap()
+fn wasm(text: &str) -> Validated {
+    validate::validate(Wasm::new(wat::parse_str(text).unwrap()).unwrap()).unwrap()
 }
 
 fn with(optimizer: &Answers, text: &str, cache: &Cache) -> Shrunk {
@@ -169,7 +169,7 @@ fn off_leaves_every_byte() {
     };
     let answers = Answers::with(|_| Err(OptimizeError::Failed(String::new())));
     let shrunk = shrink(&wasm, &options, &answers, &Cache::disabled()).unwrap();
-    assert_eq!(shrunk.wasm, wasm);
+    assert_eq!(shrunk.wasm, *wasm.wasm());
     assert_eq!(shrunk.findings, []);
 }
 

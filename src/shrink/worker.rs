@@ -29,7 +29,7 @@ pub const EXIT_UNREADABLE: u8 = 10;
 pub const EXIT_IO: u8 = 11;
 
 /// Changes whenever what the worker makes of a module may change.
-const RECIPE: &str = "binaryen-116/recipe-4";
+const RECIPE: &str = "binaryen-116/recipe-5";
 
 /// What one run of the worker may take.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 """What the benchmarks share: runs that take turns, and what they cost."""
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -69,6 +70,10 @@ def in_turn(runs, ours, theirs):
 def medians(rows):
     """Both sides' medians."""
     return [Cost(*map(statistics.median, zip(*side))) for side in zip(*rows)]
+
+
+def geometric(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def compared(rows):

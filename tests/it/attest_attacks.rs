@@ -275,6 +275,9 @@ fn policies_fail_closed() {
         .exits(5)
         .says("no rule of the policy covers ghcr.io/acme/demo");
     assert_eq!(both.stdout, case.artifact.published(&host));
+    let two = ["verify", "--policy", "ghcr.io/acme/demo:1", &reference];
+    let both = case.tool(&two).exits(5);
+    assert_eq!(both.stdout, case.artifact.published(&host));
 
     for (args, words) in [
         (

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::engine::{Engine, run_component_cli, run_wasip1};
+use crate::support::engine::{Engine, Observed, run_component_cli, run_wasip1};
 use crate::support::tool::{Place, repository};
 
 fn folder() -> Option<PathBuf> {
@@ -22,14 +22,20 @@ fn folder() -> Option<PathBuf> {
     folder
 }
 
-/// Builds a module of the corpus and returns what the optimiser was given, what
-/// came of it, and the report's package.
-fn shrunk(place: &Place, name: &str) -> Option<(PathBuf, PathBuf, Value)> {
+/// The levels that a module goes through: a search over a large one takes minutes.
+const QUICK: [&str; 2] = ["fast", "default"];
+const ALL: [&str; 3] = ["fast", "default", "max"];
+
+/// Builds a module of the corpus at a level and returns what the optimiser was given,
+/// what came of it, and the report's package.
+fn shrunk(place: &Place, name: &str, level: &str) -> Option<(PathBuf, PathBuf, Value)> {
     let original = folder()?.join(format!("{name}.wasm"));
     let done = place
         .run([
             "build",
             original.to_str().unwrap(),
+            "--level",
+            level,
             "--message-format",
             "json",
         ])
@@ -90,49 +96,61 @@ fn drive(driver: &str, module: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn the_same_through_javascript(name: &str) {
+fn the_same_through_javascript(name: &str, levels: &[&str]) {
     let place = Place::new();
-    let Some((original, made, _)) = shrunk(&place, name) else {
+    let Some(folder) = folder() else {
         return;
     };
-    let before = drive(name, &original);
+    let before = drive(name, &folder.join(format!("{name}.wasm")));
     assert!(!before.trim().is_empty());
-    assert_eq!(before, drive(name, &made), "{name}");
+    let mut smallest = u64::MAX;
+    for level in levels {
+        let Some((_, made, _)) = shrunk(&place, name, level) else {
+            return;
+        };
+        assert_eq!(before, drive(name, &made), "{name} {level}");
+        let len = fs::metadata(&made).unwrap().len();
+        assert!(
+            len <= smallest,
+            "{name}: {level} is larger than a lower level"
+        );
+        smallest = len;
+    }
 }
 
 #[test]
 fn as_sha256() {
-    the_same_through_javascript("as-sha256");
+    the_same_through_javascript("as-sha256", &ALL);
 }
 
 #[test]
 fn argon2() {
-    the_same_through_javascript("argon2");
+    the_same_through_javascript("argon2", &ALL);
 }
 
 #[test]
 fn sql_js() {
-    the_same_through_javascript("sql.js");
+    the_same_through_javascript("sql.js", &ALL);
 }
 
 #[test]
 fn sh_syntax() {
-    the_same_through_javascript("sh-syntax");
+    the_same_through_javascript("sh-syntax", &ALL);
 }
 
 #[test]
 fn oxc_parser() {
-    the_same_through_javascript("oxc-parser");
+    the_same_through_javascript("oxc-parser", &QUICK);
 }
 
 #[test]
 fn resvg() {
-    the_same_through_javascript("resvg");
+    the_same_through_javascript("resvg", &QUICK);
 }
 
 #[test]
 fn arcjet_component() {
-    the_same_through_javascript("arcjet-component");
+    the_same_through_javascript("arcjet-component", &QUICK);
 }
 
 const TEXT: &[u8] = b"the quick brown fox\njumps over\nthe lazy dog\n";
@@ -140,37 +158,42 @@ const TEXT: &[u8] = b"the quick brown fox\njumps over\nthe lazy dog\n";
 #[test]
 fn ripgrep_core() {
     let place = Place::new();
-    let Some((original, made, _)) = shrunk(&place, "ripgrep-wasip1") else {
-        return;
-    };
-    let (original, made) = (fs::read(original).unwrap(), fs::read(made).unwrap());
-    for args in [
-        &["-n", "o[vw]", "-"][..],
-        &["--column", "-o", "-i", "THE (?P<word>\\w+)", "-"],
-        &["["],
-    ] {
-        let engine = Engine::Wasmi;
-        assert_eq!(
-            run_wasip1(engine, &original, args, TEXT),
-            run_wasip1(engine, &made, args, TEXT)
-        );
+    let mut before: Option<Vec<Observed>> = None;
+    for level in QUICK {
+        let Some((original, made, _)) = shrunk(&place, "ripgrep-wasip1", level) else {
+            return;
+        };
+        let runs = |module: &Path| -> Vec<Observed> {
+            let bytes = fs::read(module).unwrap();
+            let wasmi = [
+                &["-n", "o[vw]", "-"][..],
+                &["--column", "-o", "-i", "THE (?P<word>\\w+)", "-"],
+                &["["],
+            ];
+            let wasmi = wasmi.map(|args| run_wasip1(Engine::Wasmi, &bytes, args, TEXT));
+            let wasmtime = run_wasip1(Engine::Wasmtime, &bytes, &["-c", "the", "-"], TEXT);
+            wasmi.into_iter().chain([wasmtime]).collect()
+        };
+        let before = before.get_or_insert_with(|| runs(&original));
+        assert_eq!(before[3].stdout, b"2\n");
+        assert_eq!(*before, runs(&made), "{level}");
     }
-    let args = ["-c", "the", "-"];
-    let one = run_wasip1(Engine::Wasmtime, &original, &args, TEXT);
-    assert_eq!(one, run_wasip1(Engine::Wasmtime, &made, &args, TEXT));
-    assert_eq!(one.stdout, b"2\n");
 }
 
 #[test]
 fn ripgrep_component() {
     let place = Place::new();
-    let Some((original, made, package)) = shrunk(&place, "ripgrep-wasip2") else {
-        return;
-    };
-    assert_eq!(package["kind"], "component");
-    let (original, made) = (fs::read(original).unwrap(), fs::read(made).unwrap());
-    let args = ["-n", "o[vw]", "-"];
-    let one = run_component_cli(&original, &args, TEXT);
-    assert_eq!(one, run_component_cli(&made, &args, TEXT));
-    assert!(String::from_utf8_lossy(&one.stdout).contains("1:the quick brown fox"));
+    let mut before: Option<Observed> = None;
+    for level in QUICK {
+        let Some((original, made, package)) = shrunk(&place, "ripgrep-wasip2", level) else {
+            return;
+        };
+        assert_eq!(package["kind"], "component");
+        let run = |module: &Path| {
+            run_component_cli(&fs::read(module).unwrap(), &["-n", "o[vw]", "-"], TEXT)
+        };
+        let before = before.get_or_insert_with(|| run(&original));
+        assert!(String::from_utf8_lossy(&before.stdout).contains("1:the quick brown fox"));
+        assert_eq!(*before, run(&made), "{level}");
+    }
 }

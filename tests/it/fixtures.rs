@@ -7,8 +7,9 @@ use crate::support::engine::{
 };
 use crate::support::tool::Place;
 
-/// Builds a fixture as it is and shrunk, and returns both modules.
-fn before_and_after(fixture: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
+/// Builds a fixture as it is, and shrunk at each level; the module before, and those
+/// after.
+fn before_and_after(fixture: &str, name: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
     let place = Place::new();
     let folder = place.fixture(fixture);
     let manifest = folder.join("Cargo.toml");
@@ -20,14 +21,13 @@ fn before_and_after(fixture: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
         std::fs::read(folder.join("target/edgepack").join(format!("{name}.wasm"))).unwrap()
     };
     let before = build(&["--no-shrink"]);
-    let after = build(&[]);
+    let after = ["fast", "default", "max"].map(|level| build(&["--level", level]));
+    let sizes = [&before, &after[0], &after[1], &after[2]].map(Vec::len);
     assert!(
-        after.len() < before.len(),
-        "{} is not below {}",
-        after.len(),
-        before.len()
+        sizes[1] < sizes[0] && sizes.is_sorted_by(|a, b| a >= b),
+        "{sizes:?}"
     );
-    (before, after)
+    (before, after.into())
 }
 
 const ROWS: &str = r#"{"path":"/a","status":200,"ms":12}
@@ -62,13 +62,15 @@ fn transform() {
     for (args, stdin) in cases {
         for engine in Engine::ALL {
             let one = run_wasip1(engine, &before, args, stdin.as_bytes());
-            let two = run_wasip1(engine, &after, args, stdin.as_bytes());
-            assert_eq!(one, two, "{engine:?} {args:?}");
+            for after in &after {
+                let two = run_wasip1(engine, after, args, stdin.as_bytes());
+                assert_eq!(one, two, "{engine:?} {args:?}");
+            }
         }
     }
     let grouped = run_wasip1(
         Engine::Wasmtime,
-        &after,
+        &after[1],
         &["--where", "status=200", "--group-by", "path", "--count"],
         ROWS.as_bytes(),
     );
@@ -89,12 +91,14 @@ fn http() {
     ] {
         let path = path.replace('ü', "%C3%BC");
         let one = call_http(&before, method, &path, body.as_bytes()).unwrap();
-        let two = call_http(&after, method, &path, body.as_bytes()).unwrap();
-        assert_eq!(
-            (one.status, &one.headers, &one.body),
-            (two.status, &two.headers, &two.body)
-        );
-        assert_eq!(two.status, if path == "/missing" { 404 } else { 200 });
+        assert_eq!(one.status, if path == "/missing" { 404 } else { 200 });
+        for after in &after {
+            let two = call_http(after, method, &path, body.as_bytes()).unwrap();
+            assert_eq!(
+                (one.status, &one.headers, &one.body),
+                (two.status, &two.headers, &two.body)
+            );
+        }
     }
 }
 
@@ -117,13 +121,15 @@ fn plugin() {
         .collect();
     for engine in Engine::ALL {
         let one: Vec<Outcome> = call_core(engine, &before, &calls);
-        assert_eq!(one, call_core(engine, &after, &calls), "{engine:?}");
-        assert_eq!(
-            slugify(engine, &before, "Héllo, Wörld!  2026"),
-            slugify(engine, &after, "Héllo, Wörld!  2026")
-        );
+        for after in &after {
+            assert_eq!(one, call_core(engine, after, &calls), "{engine:?}");
+            assert_eq!(
+                slugify(engine, &before, "Héllo, Wörld!  2026"),
+                slugify(engine, after, "Héllo, Wörld!  2026")
+            );
+        }
     }
-    assert!(slugify(Engine::Wasmtime, &after, "Hello, World!").contains("hello-world"));
+    assert!(slugify(Engine::Wasmtime, &after[1], "Hello, World!").contains("hello-world"));
 }
 
 /// Passes a text through the plugin's memory.
@@ -151,7 +157,9 @@ fn workspace() {
     for stdin in ["", "one\ntwo\n", ROWS] {
         for engine in Engine::ALL {
             let one = run_wasip1(engine, &before, &[], stdin.as_bytes());
-            assert_eq!(one, run_wasip1(engine, &after, &[], stdin.as_bytes()));
+            for after in &after {
+                assert_eq!(one, run_wasip1(engine, after, &[], stdin.as_bytes()));
+            }
         }
     }
     let (before, after) = before_and_after("workspace", "filter");
@@ -161,10 +169,10 @@ fn workspace() {
             ("keep", &[Value::I32(0)]),
             ("keep", &[Value::I32(10)]),
         ];
-        assert_eq!(
-            call_core(engine, &before, calls),
-            call_core(engine, &after, calls)
-        );
+        let one = call_core(engine, &before, calls);
+        for after in &after {
+            assert_eq!(one, call_core(engine, after, calls));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod action;
 mod any_registry;
 mod attest;
 mod attest_attacks;
+mod attest_keyless;
 mod attest_peers;
 mod bad_input;
 mod cache;

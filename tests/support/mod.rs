@@ -7,6 +7,7 @@ pub mod peak;
 pub mod peers;
 pub mod registry;
 pub mod script;
+pub mod shrinking;
 pub mod signed;
 pub mod sigstore;
 pub mod tool;

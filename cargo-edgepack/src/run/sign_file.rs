@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::output;
+use edgepack::registry::reference::Reference;
 use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::{SignedBy, Trust};
 use edgepack::sign::{blob, embedded};
@@ -19,7 +20,8 @@ const MAX_BUNDLE: u64 = 1 << 20;
 /// The file that is meant, where it is one and no artifact.
 pub(super) fn file(text: &str) -> Option<&Path> {
     let path = Path::new(text);
-    (path.is_file() || path.extension().is_some_and(|e| e == "wasm")).then_some(path)
+    let named_so = path.extension().is_some_and(|e| e == "wasm") && Reference::parse(text).is_err();
+    (path.is_file() || named_so).then_some(path)
 }
 
 impl App {

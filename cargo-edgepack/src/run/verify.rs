@@ -112,14 +112,14 @@ impl App {
         if flags.bundle.is_some() && references.len() > 1 {
             return Err(Error::usage("--bundle goes with one file"));
         }
+        let several = references.len() > 1;
         let mut code = exit_code::OK;
         for reference in references {
             let one = self.verify_one(reference, &demands, flags);
             match one {
                 Ok(_) => {}
                 // The others are looked at too; the first failure decides.
-                Err(error)
-                    if flags.references.len() > 1 && !matches!(error, Error::Interrupted) =>
+                Err(error) if several && !matches!(error, Error::Interrupted) =>
                 {
                     self.printer.error(&error);
                     if code == exit_code::OK {
