@@ -203,6 +203,7 @@ mod scripts {
         let tool = env!("CARGO_BIN_EXE_cargo-edgepack").into();
         let worker = Worker::new(tool, limits, Arc::new(Cancel::default())).with_external(external);
         let wasm = Wasm::new(wat::parse_str(MODULE).unwrap()).unwrap();
+        let wasm = edgepack::validate::validate(wasm).unwrap();
         edgepack::shrink::shrink(&wasm, &Options::default(), &worker, &Cache::disabled()).unwrap()
     }
 
