@@ -22,6 +22,12 @@ use crate::wasm::proposals::Proposals;
 /// first that the system grants is taken.
 const STACKS: [usize; 3] = [1 << 30, 64 << 20, 8 << 20];
 
+/// Constants that are added to addresses go into loads and stores. It stands where
+/// Binaryen's own list has it, and only where low addresses are taken for unused.
+const FOLDING: &str = "optimize-added-constants-propagate";
+/// The pass behind it.
+const BEHIND_FOLDING: &str = "code-pushing";
+
 /// What the process that holds Binaryen is asked to do.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -111,7 +117,15 @@ fn run_passes(module: &mut Module, recipe: &Recipe, assume: &[Assumption]) {
     let mut runner = PassRunner::new_with_options(module, options);
     match recipe.passes {
         Passes::Default => runner.add_default_optimization_passes(),
-        Passes::Groups(groups) => groups.iter().copied().flatten().for_each(|p| runner.add(p)),
+        Passes::Groups(groups) => {
+            let folds = assume.contains(&Assumption::LowMemoryUnused);
+            for pass in groups.iter().copied().flatten() {
+                if folds && *pass == BEHIND_FOLDING {
+                    runner.add(FOLDING);
+                }
+                runner.add(pass);
+            }
+        }
         // None of these has a name that [`Recipe::named`] knows.
         Passes::Flags(_) => {}
     }
@@ -194,6 +208,7 @@ mod tests {
     #[test]
     fn every_pass_of_every_recipe_is_there() {
         let known = get_registered_names();
+        assert!(known.iter().any(|k| k == FOLDING));
         for recipe in recipe::ALL {
             let Passes::Groups(groups) = recipe.passes else {
                 continue;

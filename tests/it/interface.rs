@@ -139,6 +139,16 @@ fn assumptions_and_proposals_are_the_users_to_name() {
     assert!(call(&module, "f", 0).is_err(), "it still divides by zero");
     let (_, bold) = shrunk(&place, &["--assume", "traps-never-happen"]);
     assert_eq!(call(&bold, "f", 0), Ok(0));
+    let folds = r#"(module (memory (export "m") 1) (func (export "f") (param i32) (result i32)
+        (i32.load (i32.add (local.get 0) (i32.const 16)))))"#;
+    place.write("folds.wasm", wat::parse_str(folds).unwrap());
+    let len = |args: &[&str]| {
+        let all = [&["shrink", "folds.wasm", "-o", "folded.wasm"], args].concat();
+        place.run(all).exits(0);
+        std::fs::read(place.join("folded.wasm")).unwrap().len()
+    };
+    let plain = len(&[]);
+    assert!(len(&["--assume", "low-memory-unused"]) < plain);
     let (newer, _) = shrunk(&place, &["--allow-proposal", "sign-extension"]);
     assert_eq!(newer["features"], json!(["sign-extension"]));
     assert!(newer["size"]["after"].as_u64() < careful["size"]["after"].as_u64());

@@ -24,7 +24,7 @@ static WORKER: LazyLock<Worker> = LazyLock::new(|| {
 fuzz_target!(|module: wasm_smith::Module| {
     let bytes = module.to_bytes();
     let Ok(before) = validate(Wasm::new(bytes.clone()).unwrap()) else { return };
-    let shrunk = shrink(before.wasm(), &Options::default(), &*WORKER, &Cache::disabled()).unwrap();
+    let shrunk = shrink(&before, &Options::default(), &*WORKER, &Cache::disabled()).unwrap();
     assert!(shrunk.wasm.bytes().len() <= bytes.len());
     assert!(shrunk.findings.iter().all(|f| f.code != Code::OptimizerRejected), "{:?}", shrunk.findings);
     validate_with(shrunk.wasm.bytes(), before.proposals()).unwrap();

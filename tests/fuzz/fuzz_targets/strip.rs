@@ -25,7 +25,7 @@ impl Optimizer for AsTheyAre {
 fuzz_target!(|bytes: &[u8]| {
     let Ok(wasm) = Wasm::new(bytes.to_vec()) else { return };
     let Ok(before) = validate(wasm) else { return };
-    let shrunk = shrink(before.wasm(), &Options::default(), &AsTheyAre, &Cache::disabled()).unwrap();
+    let shrunk = shrink(&before, &Options::default(), &AsTheyAre, &Cache::disabled()).unwrap();
     assert!(shrunk.wasm.bytes().len() <= bytes.len());
     validate_with(shrunk.wasm.bytes(), before.proposals()).unwrap();
 });

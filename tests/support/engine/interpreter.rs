@@ -65,7 +65,14 @@ pub fn wasmi_run_wasip1(bytes: &[u8], args: &[&str], stdin: &[u8]) -> Observed {
 
 fn wasmi_trap(error: &wasmi::Error) -> Trap {
     use wasmi::TrapCode as Code;
+    use wasmi::errors::{ErrorKind, InstantiationError};
 
+    // An active segment that does not fit is an error of its own here.
+    if let ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. }) =
+        error.kind()
+    {
+        return Trap::TableOutOfBounds;
+    }
     let Some(code) = error.as_trap_code() else {
         panic!("not a trap: {error:?}");
     };
