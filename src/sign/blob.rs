@@ -13,6 +13,7 @@ use sha2::Digest as _;
 use super::bundle::MEDIA_TYPE;
 use super::key::{PublicKey, SigningKey};
 use super::refusal::Refusal;
+use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 
 /// What is put behind a file's name.
@@ -47,14 +48,37 @@ pub fn make(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
     Ok(bundle.to_string().into_bytes())
 }
 
-/// Whether a bundle holds a signature of these bytes by this key.
+/// Whether a bundle holds a signature of these bytes by whom it has to be from; who that
+/// was.
 ///
 /// # Errors
 ///
 /// [`Refusal`].
-pub fn check(bundle: &[u8], bytes: &[u8], key: &PublicKey) -> Result<(), Refusal> {
-    let bundle: Value =
+pub fn check(bundle: &[u8], bytes: &[u8], trust: &Trust) -> Result<SignedBy, Refusal> {
+    let parsed: Value =
         serde_json::from_slice(bundle).map_err(|e| Refusal::senseless("the bundle", &e))?;
+    match trust {
+        Trust::Key(key) => by_key(&parsed, bytes, key).map(|()| SignedBy::from(key)),
+        Trust::Identity(identity) => {
+            refuse_other(&parsed, bytes)?;
+            identity.root.check_file(bundle, bytes, identity)
+        }
+    }
+}
+
+/// Whether it says of itself that it signs something else. That is a hint; what counts is
+/// the signature.
+fn refuse_other(bundle: &Value, bytes: &[u8]) -> Result<(), Refusal> {
+    let text = |name: &str| bundle["messageSignature"]["messageDigest"][name].as_str();
+    match (text("algorithm"), text("digest")) {
+        (Some(SHA256), Some(digest)) if digest != STANDARD.encode(sha2::Sha256::digest(bytes)) => {
+            Err(Refusal::OtherFile)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn by_key(bundle: &Value, bytes: &[u8], key: &PublicKey) -> Result<(), Refusal> {
     let text = |pointer: &str| bundle.pointer(pointer).and_then(Value::as_str);
     let kind = text("/mediaType").unwrap_or_default();
     if kind != MEDIA_TYPE {
@@ -66,13 +90,7 @@ pub fn check(bundle: &[u8], bytes: &[u8], key: &PublicKey) -> Result<(), Refusal
     let signature = STANDARD
         .decode(signature)
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
-    // The digest is a hint; what counts is the signature.
-    if let Some(digest) = text("/messageSignature/messageDigest/digest")
-        && text("/messageSignature/messageDigest/algorithm") == Some(SHA256)
-        && digest != STANDARD.encode(sha2::Sha256::digest(bytes))
-    {
-        return Err(Refusal::OtherFile);
-    }
+    refuse_other(bundle, bytes)?;
     if key.verifies(bytes, &signature) {
         return Ok(());
     }
@@ -102,7 +120,8 @@ mod tests {
     fn each_rule_has_its_own_words() {
         let key = new_key();
         let made = make(b"m", &key).unwrap();
-        let check = |bundle: &[u8], bytes: &[u8]| check(bundle, bytes, key.public());
+        let trust = Trust::Key(key.public().clone());
+        let check = |bundle: &[u8], bytes: &[u8]| check(bundle, bytes, &trust).map(drop);
         assert_eq!(check(&made, b"m"), Ok(()));
         assert_eq!(check(&made, b"n"), Err(Refusal::OtherFile));
         let others = make(b"m", &new_key()).unwrap();

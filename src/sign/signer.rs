@@ -1,10 +1,10 @@
 //! What signs: it makes a bundle of a statement, and knows how its own bundles are told
 //! from those of others.
 
-use super::bundle;
 use super::key::SigningKey;
 use super::keyless::Keyless;
 use super::trust::{SignedBy, Trust};
+use super::{blob, bundle};
 use crate::error::Error;
 use crate::oci::Digest;
 
@@ -28,6 +28,18 @@ impl Signer {
         match self {
             Signer::Key(key) => bundle::make(statement, key),
             Signer::Keyless(keyless) => keyless.bundle(manifest, statement).await,
+        }
+    }
+
+    /// Signs a file's bytes; the bytes of the bundle beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Signer::bundle`].
+    pub async fn bundle_of_file(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        match self {
+            Signer::Key(key) => blob::make(bytes, key),
+            Signer::Keyless(keyless) => keyless.bundle_of_file(bytes).await,
         }
     }
 

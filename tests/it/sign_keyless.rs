@@ -465,3 +465,47 @@ fn services_that_are_not_there() {
     .exits(6)
     .says("the public instance of Sigstore cannot be reached");
 }
+
+#[test]
+fn files_are_signed_without_a_key_too() {
+    let desk = Desk::new("127.0.0.1:1".to_owned());
+    let place = &desk.artifact.place;
+    place.write("tool-1.2.3.tar.gz", "no module at all");
+    let file = ["tool-1.2.3.tar.gz"];
+    let sign = |more: &[&str]| {
+        let mut command = desk.command(&[&["sign"], &file, more, SIGN]);
+        run(command.env("TOKEN", github_token()))
+    };
+    let given = ["--identity-token", "env:TOKEN"];
+    let signed = sign(&given).exits(0).says(WORKFLOW);
+    assert_eq!(signed.stdout, "tool-1.2.3.tar.gz.sigstore.json\n");
+    let verify = |by: &[&str]| run(&mut desk.command(&[&["verify"], &file, ROOT, by]));
+    let json = verify(&[BY_WORKFLOW, &["--json"]].concat()).exits(0).json();
+    assert_eq!(json["signature"]["certificate"]["identity"], WORKFLOW);
+    let mut other = BY_WORKFLOW.to_vec();
+    other[1] = "https://github.com/acme/widgets/.github/workflows/x.yml@refs/heads/main";
+    verify(&other).exits(5).says("widgets");
+    other = BY_WORKFLOW.to_vec();
+    other[3] = GITLAB;
+    verify(&other).exits(5).says(GITHUB);
+    keygen(place, "k");
+    let by_key = ["verify", "tool-1.2.3.tar.gz", "--key", "k.pub"];
+    run(&mut desk.command(&[&by_key])).exits(5).says("certificate");
+
+    // cosign reads ours, and we read cosign's.
+    let Some(peers) = Peers::find() else { return };
+    let bundle = ["--bundle", "tool-1.2.3.tar.gz.sigstore.json"];
+    desk.cosign(&peers, &[&["verify-blob"], &bundle, ROOT, BY_WORKFLOW, &file])
+        .exits(0);
+    let token = github_token();
+    let by = ["--yes", "--identity-token", &token];
+    desk.cosign(&peers, &[&["sign-blob"], &bundle, &by, SIGN, &file])
+        .exits(0);
+    verify(BY_WORKFLOW).exits(0);
+
+    // Another file, and a log that does not prove anything.
+    place.write("tool-1.2.3.tar.gz", "something else");
+    verify(BY_WORKFLOW).exits(5).says("it signs another file");
+    desk.sigstore.quirk(Quirk::CheckpointByOther);
+    sign(&given).exits(5);
+}

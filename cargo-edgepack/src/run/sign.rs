@@ -301,17 +301,9 @@ impl App {
             return Err(Error::usage("--output goes with --embed and --detach"));
         }
         if let Some(file) = verify::file(&flags.reference) {
-            if flags.keyless || flags.identity.identity_token.is_some() {
-                return Err(Error::Usage {
-                    message: "a file is signed with a key alone".into(),
-                    hint: Some("publish it, and sign what is in the registry".into()),
-                });
-            }
-            let key = match &flags.key {
-                Some(key) => key.clone(),
-                None => environment::signing()?.key.ok_or_else(no_key)?,
-            };
-            return self.sign_file(file, &KeySource::parse(&key)?, flags);
+            let client = self.client(self.options(&flags.access)?)?;
+            let (signers, with) = self.signers_of(flags, client)?;
+            return self.sign_file(file, &*signers.open(&with)?.signer, flags);
         }
         if flags.bundle.is_some() {
             return Err(Error::usage("--bundle goes with a file"));
@@ -329,31 +321,7 @@ impl App {
         }
         let attestations = attestations(flags)?;
         let client = self.client_for(&flags.reference, &flags.access)?;
-        let mode = asked(
-            flags.keyless.then_some(config::SignMode::Keyless),
-            "--sign",
-            flags.key.is_some(),
-            flags.identity.identity_token.is_some(),
-        )?;
-        let mut signers = Signers::of_flags(
-            mode,
-            flags.key.as_ref(),
-            &flags.identity,
-            &flags.format,
-            Arc::clone(&client),
-        )?;
-        signers.must = true;
-        // Not to sign, in the environment, is about publishing.
-        let not = Some(config::SignMode::None);
-        if signers.flags.mode.is_none() || signers.flags.mode == not {
-            signers.flags.mode = Some(config::SignMode::Auto);
-        }
-        let with = signers
-            .with(
-                &SignConfig::default(),
-                Some(&|text| self.printer.note(text)),
-            )?
-            .ok_or_else(no_key)?;
+        let (signers, with) = self.signers_of(flags, Arc::clone(&client))?;
         let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
             // An encrypted key takes as long to open as all that the registry does.
@@ -380,6 +348,32 @@ impl App {
             .signed(&name, &flags.reference, &by, &signed, &attested);
         self.printer.data(format!("{name}\n").as_bytes())?;
         Ok(exit_code::OK)
+    }
+
+    /// With what the command `sign` signs.
+    fn signers_of(&self, flags: &Sign, client: Arc<Client>) -> Result<(Signers, With), Error> {
+        let mode = asked(
+            flags.keyless.then_some(config::SignMode::Keyless),
+            "--sign",
+            flags.key.is_some(),
+            flags.identity.identity_token.is_some(),
+        )?;
+        let mut signers = Signers::of_flags(
+            mode,
+            flags.key.as_ref(),
+            &flags.identity,
+            &flags.format,
+            client,
+        )?;
+        signers.must = true;
+        // Not to sign, in the environment, is about publishing.
+        let not = Some(config::SignMode::None);
+        if signers.flags.mode.is_none() || signers.flags.mode == not {
+            signers.flags.mode = Some(config::SignMode::Auto);
+        }
+        let say = |text: &str| self.printer.note(text);
+        let with = signers.with(&SignConfig::default(), Some(&say))?;
+        Ok((signers, with.ok_or_else(no_key)?))
     }
 
     pub(super) fn keygen(&self, flags: &Keygen) -> Result<u8, Error> {

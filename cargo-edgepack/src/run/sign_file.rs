@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::output;
+use edgepack::registry::http::block_on;
 use edgepack::registry::reference::Reference;
+use edgepack::sign::signer::Signer;
 use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::{SignedBy, Trust};
 use edgepack::sign::{blob, embedded};
@@ -16,6 +18,8 @@ use crate::cli::{Sign, Verify};
 
 /// A bundle beside a file is read up to this size.
 const MAX_BUNDLE: u64 = 1 << 20;
+/// A file that is signed, or checked, up to this one: a module, or an archive.
+const MAX_FILE: u64 = u32::MAX as u64;
 
 /// The file that is meant, where it is one and no artifact.
 pub(super) fn file(text: &str) -> Option<&Path> {
@@ -28,7 +32,7 @@ impl App {
     pub(super) fn sign_file(
         &self,
         file: &Path,
-        key: &KeySource,
+        signer: &Signer,
         flags: &Sign,
     ) -> Result<u8, Error> {
         if !flags.format.is_empty() || !flags.attest.is_empty() || flags.sbom.is_some() {
@@ -38,14 +42,16 @@ impl App {
                 hint: Some("sign what was published, or what is in a layout".into()),
             });
         }
-        let wasm = output::read_wasm(file)?;
-        let key = key.signing()?;
+        let bytes = output::read_small(file, MAX_FILE)?;
         let bundle = flags
             .bundle
             .clone()
             .unwrap_or_else(|| blob::bundle_path(file));
-        output::write(&bundle, &blob::make(wasm.bytes(), &key)?)?;
-        let by = SignedBy::from(key.public());
+        let (made, by) = block_on(&self.cancel, async {
+            let made = signer.bundle_of_file(&bytes).await?;
+            Ok((made, signer.signed_by().await?))
+        })?;
+        output::write(&bundle, &made)?;
         self.printer.signed_file(file, &bundle, &by);
         self.printer
             .data(format!("{}\n", bundle.display()).as_bytes())?;
@@ -94,13 +100,7 @@ impl App {
         trust: &Trust,
         flags: &Verify,
     ) -> Result<u8, Error> {
-        let Trust::Key(key) = trust else {
-            return Err(Error::Usage {
-                message: "signatures of files are checked with a key alone".into(),
-                hint: Some("cosign verify-blob checks those with certificates".into()),
-            });
-        };
-        let wasm = output::read_wasm(file)?;
+        let bytes = output::read_small(file, MAX_FILE)?;
         let path: PathBuf = flags
             .bundle
             .clone()
@@ -119,7 +119,7 @@ impl App {
             });
         }
         let bundle = output::read_small(&path, MAX_BUNDLE)?;
-        blob::check(&bundle, wasm.bytes(), key).map_err(|refusal| Error::Signature {
+        let by = blob::check(&bundle, &bytes, trust).map_err(|refusal| Error::Signature {
             message: format!(
                 "`{}` has no signature that holds: the bundle `{}`: {refusal}",
                 file.display(),
@@ -127,7 +127,6 @@ impl App {
             ),
             hint: Some("do not use the file before you know why".into()),
         })?;
-        let by = SignedBy::from(key);
         self.printer
             .verified_file(file, &path.display().to_string(), &by);
         self.tell(

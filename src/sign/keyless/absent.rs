@@ -53,6 +53,22 @@ impl Root {
     }
 }
 
+impl Root {
+    /// Never called.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn check_file(
+        &self,
+        _bundle: &[u8],
+        _bytes: &[u8],
+        _identity: &Identity,
+    ) -> Result<SignedBy, Refusal> {
+        match *self {}
+    }
+}
+
 impl Keyless {
     /// # Errors
     ///
@@ -71,6 +87,19 @@ impl Keyless {
         reason = "where there are services, it waits for them"
     )]
     pub async fn bundle(&self, _manifest: &Digest, _statement: &[u8]) -> Result<Vec<u8>, Error> {
+        match *self {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    #[expect(
+        clippy::unused_async,
+        reason = "where there are services, it waits for them"
+    )]
+    pub async fn bundle_of_file(&self, _bytes: &[u8]) -> Result<Vec<u8>, Error> {
         match *self {}
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sigstore_verify::trust_root::{SigningConfig, TrustedRoot, TufConfig};
-use sigstore_verify::types::{Bundle, Sha256Hash, SignatureContent};
+use sigstore_verify::types::{Artifact, Bundle, Sha256Hash, SignatureContent};
 use sigstore_verify::{
     CertificateError, Error as Failed, TransparencyLogError, VerificationPolicy, Verifier,
 };
@@ -101,6 +101,37 @@ impl Root {
             SignatureContent::DsseEnvelope(envelope) if envelope.payload.as_bytes() == payload => {}
             _ => return Err(Refusal::Changed),
         }
+        let digest = Sha256Hash::from_hex(manifest.hex()).map_err(|e| senseless(&e))?;
+        self.judge(&bundle, digest.into(), identity)
+    }
+
+    /// Whether a bundle's signature of a file's bytes was made by this identity.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub fn check_file(
+        &self,
+        bundle: &[u8],
+        bytes: &[u8],
+        identity: &Identity,
+    ) -> Result<SignedBy, Refusal> {
+        let senseless =
+            |e: &dyn std::fmt::Display| Refusal::senseless("the bundle", &e.to_string());
+        let text = std::str::from_utf8(bundle).map_err(|e| senseless(&e))?;
+        let bundle = Bundle::from_json(text).map_err(|e| senseless(&e))?;
+        if !matches!(bundle.content, SignatureContent::MessageSignature(_)) {
+            return Err(Refusal::NoMessageSignature);
+        }
+        self.judge(&bundle, bytes.into(), identity)
+    }
+
+    fn judge(
+        &self,
+        bundle: &Bundle,
+        artifact: Artifact<'_>,
+        identity: &Identity,
+    ) -> Result<SignedBy, Refusal> {
         if bundle.signing_certificate().is_none() {
             return Err(Refusal::Keyed);
         }
@@ -108,11 +139,10 @@ impl Root {
         if entries.is_empty() || entries.iter().any(|e| e.inclusion_proof.is_none()) {
             return Err(Refusal::NoProof);
         }
-        let digest = Sha256Hash::from_hex(manifest.hex()).map_err(|e| senseless(&e))?;
         let policy = VerificationPolicy::any_identity();
         let result = self
             .0
-            .verify(digest, &bundle, &policy)
+            .verify(artifact, bundle, &policy)
             .map_err(|e| refusal(&e))?;
         if !(result.certificate_verified() && result.sct_verified() && result.tlog_verified()) {
             return Err(Refusal::NoProof);

@@ -25,6 +25,14 @@ const MARGIN: u64 = 5;
 /// How often services are tried again.
 const RETRIES: u32 = 2;
 
+/// What is signed.
+enum What<'a> {
+    /// A statement about a manifest.
+    Statement(&'a [u8], &'a Digest),
+    /// The bytes of a file.
+    File(&'a [u8]),
+}
+
 /// Who signs without a key.
 pub struct Keyless {
     settings: Settings,
@@ -152,8 +160,21 @@ impl Keyless {
     /// [`Error::Registry`] where a service cannot be reached, [`Error::Signature`] where
     /// it refuses, or gives what does not verify.
     pub async fn bundle(&self, manifest: &Digest, statement: &[u8]) -> Result<Vec<u8>, Error> {
+        self.make(&What::Statement(statement, manifest)).await
+    }
+
+    /// Signs a file's bytes; a bundle's bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keyless::bundle`].
+    pub async fn bundle_of_file(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        self.make(&What::File(bytes)).await
+    }
+
+    async fn make(&self, what: &What<'_>) -> Result<Vec<u8>, Error> {
         let (services, root) = self.services().await?;
-        let signed = self.sign(services, statement).await?;
+        let signed = self.sign(services, what).await?;
         let json = signed
             .to_json()
             .map_err(|e| Error::Internal(e.to_string()))?
@@ -165,16 +186,21 @@ impl Keyless {
                 issuer: Pattern::Exact(issuer.clone()),
                 root: root.clone(),
             };
-            root.check(&json, statement, manifest, &identity)
-                .map_err(|why| Error::Signature {
-                    message: format!(
-                        "what the services signed does not verify with the trusted root: {why}"
-                    ),
-                    hint: Some(
-                        "check that --signing-config and --trusted-root are of the same Sigstore"
-                            .into(),
-                    ),
-                })?;
+            let checked = match what {
+                What::Statement(statement, manifest) => {
+                    root.check(&json, statement, manifest, &identity)
+                }
+                What::File(bytes) => root.check_file(&json, bytes, &identity),
+            };
+            checked.map_err(|why| Error::Signature {
+                message: format!(
+                    "what the services signed does not verify with the trusted root: {why}"
+                ),
+                hint: Some(
+                    "check that --signing-config and --trusted-root are of the same Sigstore"
+                        .into(),
+                ),
+            })?;
         }
         *self.known() = Some(SignedBy::Certificate {
             identity: printable(&subject),
@@ -183,7 +209,7 @@ impl Keyless {
         Ok(json)
     }
 
-    async fn sign(&self, services: &SigningServices, statement: &[u8]) -> Result<Bundle, Error> {
+    async fn sign(&self, services: &SigningServices, what: &What<'_>) -> Result<Bundle, Error> {
         let addresses = [
             Some(services.fulcio_url()),
             Some(services.rekor_url()),
@@ -200,7 +226,12 @@ impl Keyless {
                 message: format!("{} lacks what Sigstore needs", self.settings.token.name()),
                 hint: None,
             })?;
-            let error = match context.signer(parsed).sign_raw_statement(statement).await {
+            let signer = context.signer(parsed);
+            let signed = match what {
+                What::Statement(statement, _) => signer.sign_raw_statement(statement).await,
+                What::File(bytes) => signer.sign(*bytes).await,
+            };
+            let error = match signed {
                 Ok(bundle) => return Ok(bundle),
                 Err(error) => explain(&error, services, &token),
             };
