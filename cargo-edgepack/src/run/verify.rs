@@ -119,8 +119,7 @@ impl App {
             match one {
                 Ok(_) => {}
                 // The others are looked at too; the first failure decides.
-                Err(error) if several && !matches!(error, Error::Interrupted) =>
-                {
+                Err(error) if several && !matches!(error, Error::Interrupted) => {
                     self.printer.error(&error);
                     if code == exit_code::OK {
                         code = error.exit_code();
