@@ -490,13 +490,18 @@ fn files_are_signed_without_a_key_too() {
     verify(&other).exits(5).says(GITHUB);
     keygen(place, "k");
     let by_key = ["verify", "tool-1.2.3.tar.gz", "--key", "k.pub"];
-    run(&mut desk.command(&[&by_key])).exits(5).says("certificate");
+    run(&mut desk.command(&[&by_key]))
+        .exits(5)
+        .says("certificate");
 
     // cosign reads ours, and we read cosign's.
     let Some(peers) = Peers::find() else { return };
     let bundle = ["--bundle", "tool-1.2.3.tar.gz.sigstore.json"];
-    desk.cosign(&peers, &[&["verify-blob"], &bundle, ROOT, BY_WORKFLOW, &file])
-        .exits(0);
+    desk.cosign(
+        &peers,
+        &[&["verify-blob"], &bundle, ROOT, BY_WORKFLOW, &file],
+    )
+    .exits(0);
     let token = github_token();
     let by = ["--yes", "--identity-token", &token];
     desk.cosign(&peers, &[&["sign-blob"], &bundle, &by, SIGN, &file])
