@@ -17,17 +17,17 @@ fn show(names: &[&str]) -> String {
     let mut step = "      - env:\n".to_owned();
     for name in names {
         let variable = name.replace('-', "_").to_uppercase();
-        let _ = write!(
+        let _ = writeln!(
             step,
-            "          {variable}: ${{{{ steps.pack.outputs.{name} }}}}\n"
+            "          {variable}: ${{{{ steps.pack.outputs.{name} }}}}"
         );
     }
     step += "        run: |\n";
     for name in names {
         let variable = name.replace('-', "_").to_uppercase();
-        let _ = write!(
+        let _ = writeln!(
             step,
-            "          echo \"{name}=\"\"<$(printf %s \"${variable}\" | tr '\\n' ' ')>\"\n"
+            "          echo \"{name}=\"\"<$(printf %s \"${variable}\" | tr '\\n' ' ')>\""
         );
     }
     step
@@ -226,11 +226,11 @@ fn inputs_are_data() {
     for (number, value) in evil.iter().enumerate() {
         for offset in [0, 2, 4] {
             let input = inputs[(number + offset) % inputs.len()];
-            let _ = write!(
+            let _ = writeln!(
                 steps,
                 "      - id: s{number}-{offset}\n        uses: {USE}\n        continue-on-error: true\n        with:\n          \
                  publish: true\n          repository: {}\n          {input}: \"{value}\"\n      - env:\n          \
-                 REF: ${{{{ steps.s{number}-{offset}.outputs.ref }}}}\n        run: echo \"ref=\"\"<$REF>\"; test ! -e pwned\n",
+                 REF: ${{{{ steps.s{number}-{offset}.outputs.ref }}}}\n        run: echo \"ref=\"\"<$REF>\"; test ! -e pwned",
                 registry.reference("acme/evil"),
             );
         }

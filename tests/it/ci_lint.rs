@@ -145,11 +145,12 @@ fn the_component() {
             .unwrap();
     // The script, for whoever checks scripts.
     let (_, script) = template.split_once("\n    - |\n").unwrap();
-    let script: String = script
+    let script: Vec<&str> = script
         .lines()
         .take_while(|l| l.is_empty() || l.starts_with("      "))
-        .map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or_default()))
+        .map(|l| l.strip_prefix("      ").unwrap_or_default())
         .collect();
+    let script = script.join("\n") + "\n";
     assert!(!script.contains("$[["), "an input is a part of the script");
     assert!(script.lines().count() > 50);
     let file = checkout.place.write("script.sh", script);
@@ -205,11 +206,9 @@ fn a_release_writes_its_sums_into_both() {
             written.starts_with('#') && written.ends_with(&sums(n)),
             "{written}"
         );
-        let block = sums(n)
-            .replace("000  ", "000  ")
-            .lines()
-            .map(|l| format!("      {l}\n"))
-            .collect::<String>();
+        let sums = sums(n);
+        let lines: Vec<&str> = sums.lines().collect();
+        let block = format!("      {}\n", lines.join("\n      "));
         let after = fs::read_to_string(&template).unwrap();
         assert_eq!(
             after,

@@ -303,7 +303,7 @@ impl App {
         if let Some(file) = verify::file(&flags.reference) {
             let client = self.client(self.options(&flags.access)?)?;
             let (signers, with) = self.signers_of(flags, client)?;
-            return self.sign_file(file, &*signers.open(&with)?.signer, flags);
+            return self.sign_file(file, &signers.open(&with)?.signer, flags);
         }
         if flags.bundle.is_some() {
             return Err(Error::usage("--bundle goes with a file"));

@@ -227,11 +227,11 @@ impl Keyless {
                 hint: None,
             })?;
             let signer = context.signer(parsed);
-            let signed = match what {
+            let made = match what {
                 What::Statement(statement, _) => signer.sign_raw_statement(statement).await,
                 What::File(bytes) => signer.sign(*bytes).await,
             };
-            let error = match signed {
+            let error = match made {
                 Ok(bundle) => return Ok(bundle),
                 Err(error) => explain(&error, services, &token),
             };
