@@ -435,3 +435,29 @@ fn memory_stays_flat() {
         assert!(more < 32 << 10, "{peaks:?} KiB");
     }
 }
+
+#[test]
+fn behind_a_proxy() {
+    // A registry that answers for whatever host it is asked for is a proxy before it.
+    let registry = Registry::with(Options {
+        relative_location: true,
+        auth: Auth::basic("ci", "right"),
+        ..Options::default()
+    });
+    let artifact = Artifact::new(LARGE);
+    let host = "registry.invalid";
+    log_in(&artifact.place, host, "ci", "right");
+    let proxy = format!("http://{}", registry.host());
+    let through = |command: &mut std::process::Command| {
+        run(command.arg("--plain-http").env("HTTP_PROXY", &proxy))
+    };
+    through(&mut artifact.publish_command(host, &[])).exits(0);
+    assert!(registry.is_complete(REPOSITORY, TAG));
+    through(&mut artifact.pull_command(host)).exits(0);
+    assert!(artifact.pulled().as_ref() == Some(&artifact.wasm));
+
+    // Not for hosts that are to be asked directly.
+    let direct = Artifact::seeded(1000, 2);
+    let mut command = direct.publish_command(host, &["--plain-http"]);
+    run(command.env("HTTP_PROXY", &proxy).env("NO_PROXY", host)).exits(6);
+}

@@ -239,3 +239,45 @@ fn packages_by_name() {
     pull("acme:Tool!").exits(2);
     pull("nobody:tool@1.0.0").exits(2).says("config.toml");
 }
+
+#[test]
+fn a_workspace_of_packages() {
+    let place = Place::new();
+    place.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"alpha\", \"beta\"]\n\
+         [workspace.metadata.edgepack.publish]\ntags = [\"{version}\", \"{major}.{minor}\"]\n",
+    );
+    for (name, version) in [("alpha", "1.2.3"), ("beta", "0.4.0")] {
+        let manifest =
+            format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2024\"\n");
+        place.write(&format!("{name}/Cargo.toml"), manifest);
+        place.write(&format!("{name}/src/main.rs"), "fn main() {}\n");
+    }
+    let registry = Registry::start();
+    // One name for two artifacts is refused before anything is sent.
+    let same = registry.reference("acme/all");
+    let done = place.run(["publish", "--workspace", "--repository", &same]);
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(registry.requests().is_empty());
+
+    let each = registry.reference("acme/{name}");
+    let done = place
+        .run(["publish", "--workspace", "--repository", &each])
+        .exits(0);
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (line, (name, tags)) in lines
+        .iter()
+        .zip([("alpha", ["1.2", "1.2.3"]), ("beta", ["0.4", "0.4.0"])])
+    {
+        let repository = format!("acme/{name}");
+        let digest = line
+            .strip_prefix(&format!("{}@", registry.reference(&repository)))
+            .unwrap();
+        for tag in tags {
+            assert!(registry.is_complete(&repository, tag), "{name} {tag}");
+            assert_eq!(registry.tags(&repository)[tag], digest);
+        }
+    }
+}

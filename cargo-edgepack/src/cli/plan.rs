@@ -5,7 +5,7 @@ use edgepack::ci::matrix::Input;
 use edgepack::error::Error;
 use edgepack::plan::CargoFlags;
 
-use super::{Common, Compilation, Reporting, Selection, cargo_flags};
+use super::{Common, Compilation, Reporting, Selection, cargo};
 
 /// `plan`.
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub struct Plan {
 impl Plan {
     /// What is handed on to cargo.
     pub fn cargo_flags(&self, common: &Common) -> Result<CargoFlags, Error> {
-        cargo_flags(&self.selection, &self.compilation, &[], common, true)
+        cargo::flags(&self.selection, &self.compilation, &[], common, true)
     }
 }
 
