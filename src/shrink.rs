@@ -513,10 +513,10 @@ fn problem(invalid: &proposals::Invalid) -> String {
 
 /// A module without the custom sections that `is_kept` does not want: itself where
 /// none goes.
-fn without<'a>(
-    bytes: &'a [u8],
+fn without(
+    bytes: &[u8],
     mut is_kept: impl FnMut(&Section<'_>) -> bool,
-) -> Result<Cow<'a, [u8]>, wasmparser::Error> {
+) -> Result<Cow<'_, [u8]>, wasmparser::Error> {
     let all = sections(bytes)?;
     let kept: Vec<bool> = all
         .iter()
