@@ -267,7 +267,7 @@ impl Seen {
 fn thousands_of_modules_give_the_same_results_at_each_level() {
     let shrinking = Shrinking::new();
     let seeds = count(2200);
-    let (next, seen) = (AtomicU64::new(0), Seen::default());
+    let (next, all) = (AtomicU64::new(0), Seen::default());
     let broken = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -277,7 +277,7 @@ fn thousands_of_modules_give_the_same_results_at_each_level() {
                     if seed >= seeds {
                         break;
                     }
-                    if let Some(wrong) = seen.module(seed, &shrinking) {
+                    if let Some(wrong) = all.module(seed, &shrinking) {
                         broken.lock().unwrap().push(wrong);
                     }
                 }
@@ -287,7 +287,7 @@ fn thousands_of_modules_give_the_same_results_at_each_level() {
     let broken = broken.into_inner().unwrap();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     let [modules, calls, traps, alone] =
-        [seen.modules, seen.calls, seen.other_traps, seen.wasmi_alone].map(AtomicUsize::into_inner);
+        [all.modules, all.calls, all.other_traps, all.wasmi_alone].map(AtomicUsize::into_inner);
     let optimised = shrinking.optimised();
     let told = format!(
         "{modules} modules, {calls} calls, {optimised} times optimised, {traps} other traps, {alone} times Wasmi alone"
