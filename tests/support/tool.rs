@@ -117,6 +117,7 @@ impl Place {
             .stdin(Stdio::null());
         self.away_from_home(&mut command);
         for name in [
+            "CARGO_INCREMENTAL",
             "CARGO_TARGET_DIR",
             "RUSTFLAGS",
             "CARGO_ENCODED_RUSTFLAGS",
