@@ -8,13 +8,17 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cargo_metadata::camino::Utf8PathBuf;
 use cargo_metadata::{Message, PackageId, Target};
 
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::flags::is_example;
 use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
+use crate::sbom::cargo::{self as sbom, Units};
+use crate::sign::source::secret_variables;
 use crate::source;
 use crate::toolchain::{self, Nightly};
 
@@ -27,6 +31,23 @@ pub struct Compiled {
     pub target: Target,
     /// The file.
     pub path: PathBuf,
+}
+
+impl Compiled {
+    /// Whether it was made from an example.
+    #[must_use]
+    pub fn is_example(&self) -> bool {
+        is_example(&self.target)
+    }
+}
+
+/// What a run of cargo made.
+#[derive(Clone, Debug, Default)]
+pub struct Compilation {
+    /// The binaries.
+    pub files: Vec<Compiled>,
+    /// All that was compiled for the target, the libraries among it.
+    pub units: Units,
 }
 
 /// What cargo's configuration says for this project.
@@ -70,15 +91,24 @@ impl CargoConfig {
         self.0.net.offline.unwrap_or(false)
     }
 
-    /// The user's flags for a target, ours in front, in the form of
-    /// `CARGO_ENCODED_RUSTFLAGS`.
-    fn encoded_rustflags(&self, target: &str, ours: Vec<String>) -> Result<String, Error> {
+    /// The user's flags for a target.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cargo`] where cargo would refuse them.
+    pub fn rustflags(&self, target: &str) -> Result<Vec<String>, Error> {
         let users = self
             .0
             .rustflags(target)
             .map_err(|e| Error::cargo(format!("its rustflags cannot be read: {}", chain(&e))))?;
+        Ok(users.into_iter().flat_map(|f| f.flags).collect())
+    }
+
+    /// The user's flags for a target, ours in front, in the form of
+    /// `CARGO_ENCODED_RUSTFLAGS`.
+    fn encoded_rustflags(&self, target: &str, ours: Vec<String>) -> Result<String, Error> {
         let mut flags = ours;
-        flags.extend(users.into_iter().flat_map(|f| f.flags));
+        flags.extend(self.rustflags(target)?);
         Ok(flags.join("\x1f"))
     }
 }
@@ -134,7 +164,7 @@ pub fn compile(
     group: &Group,
     packages: &[&PackagePlan],
     cancel: &Cancel,
-) -> Result<Vec<Compiled>, Error> {
+) -> Result<Compilation, Error> {
     let workspace = project.metadata.workspace_root.as_std_path();
     let nightly = toolchains.of(group);
     let levers = Levers::new(
@@ -162,15 +192,9 @@ pub fn compile(
     command.args(["--target", &group.target, "--profile", &group.profile]);
     command.arg("--target-dir").arg(&project.target_dir);
     command.args(flags.targets.args());
-    command.args(flags.features.iter().map(|f| format!("--features={f}")));
-    for (set, word) in [
-        (flags.all_features, "--all-features"),
-        (flags.no_default_features, "--no-default-features"),
-        (flags.quiet, "--quiet"),
-    ] {
-        if set {
-            command.arg(word);
-        }
+    command.args(flags.feature_args());
+    if flags.quiet {
+        command.arg("--quiet");
     }
     command.args(flags.lock_args());
     command.args(std::iter::repeat_n("--verbose", flags.verbose.into()));
@@ -190,7 +214,12 @@ pub fn compile(
         config.encoded_rustflags(&group.target, rustflags)?,
     );
 
-    let mut compiled = Vec::new();
+    let configured = packages.iter().filter_map(|p| p.sign.key.as_deref());
+    for name in secret_variables(configured).iter().chain(&flags.withheld) {
+        command.env_remove(name);
+    }
+
+    let mut compiled = Compilation::default();
     let mut in_code = false;
     let status = crate::tool::stream(&mut command, cancel, |line| {
         let artifact = match serde_json::from_str(line) {
@@ -201,6 +230,15 @@ pub fn compile(
             }
             _ => return,
         };
+        let for_target = |file: &Utf8PathBuf| {
+            sbom::is_for_target(file.as_std_path(), &group.target, &group.profile)
+        };
+        if artifact.filenames.iter().any(for_target) {
+            let features = compiled.units.entry(artifact.package_id.clone());
+            features
+                .or_default()
+                .extend(artifact.features.iter().cloned());
+        }
         let ours = packages.iter().any(|p| p.id == artifact.package_id)
             && flags.targets.select(&artifact.target);
         if !ours {
@@ -208,7 +246,7 @@ pub fn compile(
         }
         for file in artifact.filenames {
             if file.extension() == Some("wasm") {
-                compiled.push(Compiled {
+                compiled.files.push(Compiled {
                     package: artifact.package_id.clone(),
                     target: artifact.target.clone(),
                     path: file.into_std_path_buf(),
@@ -223,6 +261,6 @@ pub fn compile(
             in_code,
         });
     }
-    compiled.sort_by(|a, b| a.path.cmp(&b.path));
+    compiled.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(compiled)
 }

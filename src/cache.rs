@@ -10,7 +10,7 @@
     reason = "this module is the store; its clock orders eviction only"
 )]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,11 +32,16 @@ const EVICT_EVERY: u64 = MAX_BYTES / 64;
 const LOCKS: &str = "locks";
 /// What the names of entries begin with until they are whole.
 const NEW: &str = ".new-";
-const MAGIC: &[u8] = b"edgepack cache 1\n";
+const MAGIC: &[u8] = b"edgepack cache 2\n";
+/// Kinds are short words.
+const MAX_KIND: usize = 64;
 
 /// What a result is found by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key(String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    hash: String,
+    kind: String,
+}
 
 impl Key {
     /// The key of a result of `kind` that follows from `parts`.
@@ -48,8 +53,37 @@ impl Key {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        Key(Digest::from_hash(hash).hex().to_owned())
+        Key {
+            hash: Digest::from_hash(hash).hex().to_owned(),
+            kind: kind.to_owned(),
+        }
     }
+
+    /// The key that another store tells of: its kind, and its hash in hex.
+    #[must_use]
+    pub fn told(kind: &str, hash: &str) -> Option<Self> {
+        (hash.len() == 64 && is_hex(hash) && is_kind(kind)).then(|| Key {
+            hash: hash.to_owned(),
+            kind: kind.to_owned(),
+        })
+    }
+
+    /// The hash, in hex.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// What kind of result it is.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+}
+
+fn is_kind(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/');
+    !text.is_empty() && text.len() <= MAX_KIND && text.bytes().all(plain)
 }
 
 /// What is in the store.
@@ -106,26 +140,57 @@ impl Cache {
         )
     }
 
+    /// A folder for what keeps its own order; nothing here is counted or cleared.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(name))
+    }
+
     fn path(&self, key: &Key) -> Option<PathBuf> {
-        let (shard, rest) = key.0.split_at(2);
+        let (shard, rest) = key.hash.split_at(2);
         Some(self.folder.as_ref()?.join(shard).join(rest))
     }
 
     /// The contents stored under `key`, where they are there and whole.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
+        let contents = self.peek(key)?;
+        if let Ok(file) = std::fs::File::options().write(true).open(self.path(key)?) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Some(contents)
+    }
+
+    /// The same, without counting as a use of it.
+    #[must_use]
+    pub fn peek(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.path(key)?;
         let mut entry = std::fs::read(&path).ok()?;
-        let (digest, contents) = entry.strip_prefix(MAGIC)?.split_at_checked(64)?;
+        let rest = entry.strip_prefix(MAGIC)?;
+        let rest = rest
+            .strip_prefix(key.kind.as_bytes())?
+            .strip_prefix(b"\n")?;
+        let (digest, contents) = rest.split_at_checked(64)?;
+        let start = entry.len() - contents.len();
         if Digest::of(contents).hex().as_bytes() != digest {
             let _ = std::fs::remove_file(&path);
             return None;
         }
-        if let Ok(file) = std::fs::File::options().write(true).open(&path) {
-            let _ = file.set_modified(SystemTime::now());
-        }
-        entry.drain(..MAGIC.len() + 64);
+        entry.drain(..start);
         Some(entry)
+    }
+
+    /// The keys of the results whose kind begins with `kind`, those that were used last
+    /// first, with the bytes that each takes.
+    #[must_use]
+    pub fn keys(&self, kind: &str) -> Vec<(Key, u64)> {
+        let mut files = self.folder.as_deref().map(files).unwrap_or_default();
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        files
+            .iter()
+            .filter_map(|file| Some((key_of(&file.path)?, file.len)))
+            .filter(|(key, _)| key.kind.starts_with(kind))
+            .collect()
     }
 
     /// Claims `key` for as long as the file is open; none where another process has it.
@@ -133,7 +198,7 @@ impl Cache {
     pub fn claim(&self, key: &Key) -> Option<std::fs::File> {
         let folder = self.folder.as_ref()?.join(LOCKS);
         std::fs::create_dir_all(&folder).ok()?;
-        let file = std::fs::File::create(folder.join(&key.0)).ok()?;
+        let file = std::fs::File::create(folder.join(&key.hash)).ok()?;
         file.try_lock().ok()?;
         Some(file)
     }
@@ -180,7 +245,7 @@ impl Cache {
     /// Stores `contents` under `key`.
     pub fn put(&self, key: &Key, contents: &[u8]) {
         let Some(path) = self.path(key) else { return };
-        if write(&path, contents).is_ok()
+        if write(&path, &key.kind, contents).is_ok()
             && let Some(folder) = &self.folder
             && self.is_due(contents.len() as u64)
         {
@@ -198,11 +263,25 @@ impl Cache {
     }
 }
 
-fn write(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+/// The key of an entry, by its place and its first line.
+fn key_of(path: &Path) -> Option<Key> {
+    let mut begin = Vec::new();
+    let most = MAGIC.len() + MAX_KIND + 1;
+    let file = std::fs::File::open(path).ok()?;
+    file.take(most as u64).read_to_end(&mut begin).ok()?;
+    let kind = begin.strip_prefix(MAGIC)?.split(|b| *b == b'\n').next()?;
+    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    let hash = name(path.parent()?)? + &name(path)?;
+    Key::told(std::str::from_utf8(kind).ok()?, &hash)
+}
+
+fn write(path: &Path, kind: &str, contents: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
     file.write_all(MAGIC)?;
+    file.write_all(kind.as_bytes())?;
+    file.write_all(b"\n")?;
     file.write_all(Digest::of(contents).hex().as_bytes())?;
     file.write_all(contents)?;
     file.persist(path)?;
@@ -287,6 +366,14 @@ mod tests {
         assert_eq!(cache.get(&key), None);
         cache.put(&key, b"contents");
         assert_eq!(cache.get(&key).as_deref(), Some(&b"contents"[..]));
+        assert_eq!(cache.keys("te").len(), 1);
+        assert_eq!(cache.keys("te")[0].0, key);
+        assert_eq!(cache.keys("other"), []);
+        let told = Key::told("other", key.hash()).unwrap();
+        assert_eq!(cache.get(&told), None, "of another kind");
+        for (kind, hash) in [("a\n", key.hash()), ("", key.hash()), ("a", "../x")] {
+            assert_eq!(Key::told(kind, hash), None);
+        }
         let path = cache.path(&key).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;

@@ -6,7 +6,7 @@
 //! not applied here but in [`crate::plan`], where flags come first.
 //! `docs/config.md` describes every key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::error::{Error, did_you_mean};
 use crate::levers::BuildSize;
 use crate::pack::Variants;
+use crate::policy::{Policy, Rule};
 use crate::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::sign::source::VARIABLE_PREFIX;
 use crate::size::ByteCount;
@@ -45,6 +46,17 @@ pub struct Config {
     pub publish: PublishConfig,
     /// How it is signed.
     pub sign: SignConfig,
+    /// Who must have signed what others publish.
+    pub verify: VerifyConfig,
+}
+
+/// `verify`: a [policy](crate::policy), for `verify --policy` and `pull --policy`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct VerifyConfig {
+    /// The rules; the first that covers a repository counts.
+    pub rules: Option<Vec<Rule>>,
 }
 
 /// `build`.
@@ -116,8 +128,10 @@ pub struct PublishConfig {
     pub variants: Option<Variants>,
     /// Registries that are spoken to without TLS, as `HOST:PORT`.
     pub plain_http: Option<Vec<String>>,
-    /// Whether an SBOM is attached.
+    /// Whether an SBOM is written, and attached to what is signed.
     pub sbom: Option<bool>,
+    /// Whether provenance is attached to what is signed.
+    pub provenance: Option<bool>,
 }
 
 /// `sign`.
@@ -129,6 +143,11 @@ pub struct SignConfig {
     pub mode: Option<SignMode>,
     /// A path, from the folder of the manifest that names it, or `env:NAME`.
     pub key: Option<String>,
+    /// The Sigstore to sign with without a key: a file of cosign's form, from the folder
+    /// of the manifest that names it.
+    pub signing_config: Option<PathBuf>,
+    /// The Sigstore that such signatures are checked with, in the same way.
+    pub trusted_root: Option<PathBuf>,
 }
 
 /// `sign.mode`.
@@ -139,9 +158,9 @@ pub enum SignMode {
     None,
     /// With the key.
     Key,
-    /// With the identity that the CI gives.
+    /// With the identity that the CI gives, and no key.
     Keyless,
-    /// Whichever is there.
+    /// Keyless in a CI that gives an identity, else with the key where one is set.
     Auto,
 }
 
@@ -155,7 +174,7 @@ impl std::str::FromStr for SignMode {
             "keyless" => Ok(SignMode::Keyless),
             "auto" => Ok(SignMode::Auto),
             _ => Err(format!(
-                "`{text}` is no way to sign: none, key and auto are"
+                "`{text}` is no way to sign: none, key, keyless and auto are"
             )),
         }
     }
@@ -193,6 +212,22 @@ impl Config {
             && let Some(folder) = manifest.parent()
         {
             *key = folder.join(&*key).display().to_string();
+        }
+        let SignConfig {
+            signing_config,
+            trusted_root,
+            ..
+        } = &mut config.sign;
+        if let Some(folder) = manifest.parent() {
+            for file in [signing_config, trusted_root].into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
+        }
+        if let Some(rules) = config.verify.rules.take() {
+            let mut policy = Policy { rules };
+            policy.check(manifest)?;
+            policy.start_from(manifest.parent().unwrap_or(Path::new("")));
+            config.verify.rules = Some(policy.rules);
         }
         Ok(config)
     }
@@ -236,22 +271,34 @@ impl Config {
                 variants: self.publish.variants.or(base.publish.variants),
                 plain_http: self.publish.plain_http.or(base.publish.plain_http),
                 sbom: self.publish.sbom.or(base.publish.sbom),
+                provenance: self.publish.provenance.or(base.publish.provenance),
             },
             sign: SignConfig {
                 mode: self.sign.mode.or(base.sign.mode),
                 key: self.sign.key.or(base.sign.key),
+                signing_config: self.sign.signing_config.or(base.sign.signing_config),
+                trusted_root: self.sign.trusted_root.or(base.sign.trusted_root),
+            },
+            verify: VerifyConfig {
+                rules: self.verify.rules.or(base.verify.rules),
             },
         }
     }
 }
 
 /// The first key that the schema does not know, with its path and a near name.
-fn unknown_key(
+pub(crate) fn unknown_key(
     table: &Value,
     schema: &Value,
     root: &Value,
     path: &str,
 ) -> Option<(String, Option<String>)> {
+    if let (Value::Array(items), Some(schema)) = (table, schema.get("items")) {
+        let schema = resolved(schema, root);
+        return items
+            .iter()
+            .find_map(|item| unknown_key(item, schema, root, path));
+    }
     let (Value::Object(table), Value::Object(known)) = (table, schema.get("properties")?) else {
         return None;
     };
@@ -263,16 +310,21 @@ fn unknown_key(
                 .or_else(|| elsewhere(key, root));
             return Some((here, near));
         };
-        let property = property
-            .get("$ref")
-            .and_then(Value::as_str)
-            .and_then(|reference| root.pointer(reference.strip_prefix('#')?))
-            .unwrap_or(property);
+        let property = resolved(property, root);
         if let Some(found) = unknown_key(value, property, root, &format!("{here}.")) {
             return Some(found);
         }
     }
     None
+}
+
+/// What a schema refers to, where it does.
+fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|reference| root.pointer(reference.strip_prefix('#')?))
+        .unwrap_or(schema)
 }
 
 /// Where a key that stands in the wrong table belongs.
@@ -306,8 +358,9 @@ mod tests {
                 "allow-proposals": ["simd"], "assume": ["fast-math"]},
             "check": {"allow-imports": ["wasi:cli/*"]},
             "budget": {"raw": "1 MiB", "gzip": 400},
-            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true},
-            "sign": {"mode": "auto", "key": "env:KEY"},
+            "publish": {"repository": "example.com/a", "tags": ["{version}"], "variants": ["wasm", "compat"], "plain-http": ["r.example"], "sbom": true, "provenance": false},
+            "sign": {"mode": "auto", "key": "env:KEY", "signing-config": "s.json", "trusted-root": "t.json"},
+            "verify": {"rules": [{"repository": "ghcr.io/acme/*", "key": "k.pub", "require": ["sbom"]}]},
         }))
         .unwrap();
         assert_eq!(config.budget.raw, Some(ByteCount(1 << 20)));

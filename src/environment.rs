@@ -51,10 +51,18 @@ pub const PUBLISH_REPOSITORY: &str = "EDGEPACK_PUBLISH_REPOSITORY";
 pub const PUBLISH_TAGS: &str = "EDGEPACK_PUBLISH_TAGS";
 /// `EDGEPACK_PUBLISH_PLAIN_HTTP`: as `publish.plain-http`, separated by commas.
 pub const PUBLISH_PLAIN_HTTP: &str = "EDGEPACK_PUBLISH_PLAIN_HTTP";
+/// `EDGEPACK_PUBLISH_SBOM`: as `publish.sbom`.
+pub const PUBLISH_SBOM: &str = "EDGEPACK_PUBLISH_SBOM";
+/// `EDGEPACK_PUBLISH_PROVENANCE`: as `publish.provenance`.
+pub const PUBLISH_PROVENANCE: &str = "EDGEPACK_PUBLISH_PROVENANCE";
 /// `EDGEPACK_SIGN_MODE`: as `sign.mode`.
 pub const SIGN_MODE: &str = "EDGEPACK_SIGN_MODE";
 /// `EDGEPACK_SIGNING_KEY`: as `sign.key`.
 pub const SIGNING_KEY: &str = "EDGEPACK_SIGNING_KEY";
+/// `EDGEPACK_SIGNING_CONFIG`: as `sign.signing-config`.
+pub const SIGNING_CONFIG: &str = "EDGEPACK_SIGNING_CONFIG";
+/// `EDGEPACK_TRUSTED_ROOT`: as `sign.trusted-root`; also for what is verified.
+pub const TRUSTED_ROOT: &str = "EDGEPACK_TRUSTED_ROOT";
 /// `EDGEPACK_CA_FILE`: as `--ca-file`.
 pub const CA_FILE: &str = "EDGEPACK_CA_FILE";
 /// `EDGEPACK_RETRY_BASE_MS`: milliseconds before a request is first tried again.
@@ -146,6 +154,22 @@ pub fn destination() -> Result<destination::Overrides, Error> {
     })
 }
 
+/// Whether a variable says `true` or `false`.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that names the variable.
+pub fn switch(name: &str) -> Result<Option<bool>, Error> {
+    match text(name)?.as_deref().map(str::trim) {
+        None => Ok(None),
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
+        Some(other) => Err(Error::usage(format!(
+            "{name}: `{other}` is neither true nor false"
+        ))),
+    }
+}
+
 /// What the environment says about signing.
 ///
 /// # Errors
@@ -155,7 +179,18 @@ pub fn signing() -> Result<SignConfig, Error> {
     Ok(SignConfig {
         mode: parsed(SIGN_MODE)?,
         key: text(SIGNING_KEY)?,
+        signing_config: text(SIGNING_CONFIG)?.map(PathBuf::from),
+        trusted_root: trusted_root()?,
     })
+}
+
+/// The Sigstore that is trusted.
+///
+/// # Errors
+///
+/// [`Error::Usage`] where it is no UTF-8.
+pub fn trusted_root() -> Result<Option<PathBuf>, Error> {
+    Ok(text(TRUSTED_ROOT)?.map(PathBuf::from))
 }
 
 /// What the environment says about speaking to registries, over the defaults.

@@ -84,6 +84,24 @@ impl Code {
         }
     }
 
+    /// What it means, in one line.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Code::InvalidWasm => "The binary does not validate",
+            Code::ImportNotAllowed => "An import is not allowed",
+            Code::BudgetRaw => "The module is over its budget",
+            Code::BudgetGzip => "The module is over its budget after gzip",
+            Code::VariantNeedsModule => "The variant takes core modules alone",
+            Code::OptimizerUnreadable => "The optimiser cannot read the module",
+            Code::OptimizerFailed => "The optimiser failed",
+            Code::OptimizerRejected => "The optimiser's result was not valid",
+            Code::TrapsAtInstantiation => "The module traps when it is instantiated",
+            Code::SectionsDropped => "Custom sections were dropped",
+            Code::SignatureDropped => "A signature inside the module was dropped",
+        }
+    }
+
     /// How much findings with this code weigh.
     #[must_use]
     pub fn severity(self) -> Severity {

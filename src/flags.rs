@@ -55,6 +55,9 @@ pub struct CargoFlags {
     pub jobs: Option<String>,
     /// Words after `--`.
     pub extra: Vec<OsString>,
+    /// Environment variables that hold secrets of signing: build scripts and macros of
+    /// whatever a project depends on do not get them.
+    pub withheld: Vec<String>,
 }
 
 /// Which of a package's targets are built.
@@ -150,6 +153,25 @@ impl CargoFlags {
             }
         }
         Ok(())
+    }
+
+    /// The words for cargo about features.
+    #[must_use]
+    pub fn feature_args(&self) -> Vec<String> {
+        let mut args: Vec<String> = self
+            .features
+            .iter()
+            .map(|f| format!("--features={f}"))
+            .collect();
+        for (set, word) in [
+            (self.all_features, "--all-features"),
+            (self.no_default_features, "--no-default-features"),
+        ] {
+            if set {
+                args.push(word.to_owned());
+            }
+        }
+        args
     }
 
     /// `--locked`, `--offline` and `--frozen`, as far as they are set.

@@ -41,6 +41,16 @@ impl BuildSize {
         ("stable", BuildSize::Stable),
         ("nightly", BuildSize::Nightly),
     ];
+
+    /// The name, as it is written in config and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            BuildSize::Off => "off",
+            BuildSize::Stable => "stable",
+            BuildSize::Nightly => "nightly",
+        }
+    }
 }
 
 impl std::str::FromStr for BuildSize {

@@ -54,6 +54,26 @@ pub fn read_wasm(path: &Path) -> Result<Wasm, Error> {
     Wasm::new(bytes).map_err(not_wasm)
 }
 
+/// Reads a file that is small.
+///
+/// # Errors
+///
+/// [`Error::Io`], or [`Error::Usage`] where it has more than `limit` bytes.
+pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::usage(format!(
+            "`{}` has more than the {limit} bytes that are read",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
 /// Writes a file under a temporary name beside it and renames it. A file that
 /// already holds these bytes is left alone; one that is replaced keeps its mode; a
 /// link keeps pointing where it did. Something that is no file (a device, a pipe)
@@ -96,7 +116,22 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same, for a file in a folder of ours, which is made where it is missing.
+/// Adds to the end of a file, which is made where it is missing.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn append(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    let to_error = || Error::io("write", path);
+    let mut file = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(to_error())?;
+    file.write_all(contents).map_err(to_error())
+}
+
+/// As [`write`], for a file in a folder of ours, which is made where it is missing.
 ///
 /// # Errors
 ///

@@ -103,6 +103,12 @@ impl Destination {
         self.folder.join("report.json")
     }
 
+    /// Where the SBOM of a package is kept: each has its own.
+    #[must_use]
+    pub fn sbom_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.cdx.json"))
+    }
+
     /// Where the binary of a package is kept.
     #[must_use]
     pub fn module_path(&self, name: &str) -> PathBuf {
@@ -155,11 +161,8 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         gzip: Some(gzip),
     };
     findings.extend(validate::check_imports(&module, &settings.policy));
-    findings.extend(validate::check_budgets(
-        sizes.after,
-        sizes.gzip,
-        &settings.policy,
-    ));
+    let budgets = validate::budgets(sizes.after, sizes.gzip, &settings.policy);
+    findings.extend(validate::check_budgets(&budgets));
     let variants = settings.variants.as_slice();
     findings.extend(check_variants(&module, variants));
     context.cancel.check()?;
@@ -183,6 +186,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         oci: artifacts.first().cloned(),
         artifacts,
         modules,
+        budgets,
         ..describe(&module, identity, Some(path), sizes, findings, clock.stages)
     })
 }
@@ -360,15 +364,19 @@ pub fn check(
         gzip: wanted.then(|| cached_gzip_size(module.wasm().bytes(), context.cache)),
     };
     let mut findings = validate::check_imports(&module, policy);
-    findings.extend(validate::check_budgets(sizes.after, sizes.gzip, policy));
-    Ok(describe(
-        &module,
-        identity,
-        Some(path.to_owned()),
-        sizes,
-        findings,
-        clock.stages,
-    ))
+    let budgets = validate::budgets(sizes.after, sizes.gzip, policy);
+    findings.extend(validate::check_budgets(&budgets));
+    Ok(PackageReport {
+        budgets,
+        ..describe(
+            &module,
+            identity,
+            Some(path.to_owned()),
+            sizes,
+            findings,
+            clock.stages,
+        )
+    })
 }
 
 /// Who a report is about.
@@ -392,9 +400,12 @@ fn describe(
         version: identity.version.to_owned(),
         target: identity.target,
         kind: module.wasm().kind(),
+        input: None,
         wasm: path,
+        sbom: None,
         sha256: module.digest().hex().to_owned(),
         size,
+        budgets: Vec::new(),
         imports: interface.imports.iter().map(|i| i.name.clone()).collect(),
         exports: interface.exports.iter().map(|e| e.name.clone()).collect(),
         features: module.proposals().to_strings(),
@@ -419,13 +430,16 @@ fn report_rejected(
         version: identity.version.to_owned(),
         target: identity.target,
         kind: rejected.wasm.kind(),
+        input: None,
         wasm: path.map(Path::to_owned),
+        sbom: None,
         sha256: Digest::of(bytes).hex().to_owned(),
         size: Sizes {
             before: size,
             after: size,
             gzip: Some(size::gzip_size(bytes)),
         },
+        budgets: Vec::new(),
         imports: Vec::new(),
         exports: Vec::new(),
         features: Vec::new(),

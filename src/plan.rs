@@ -1,6 +1,8 @@
 //! Configuration, flags and the project become a plan: every decision is made
 //! here, and nothing is done.
 
+mod outline;
+
 use std::collections::BTreeMap;
 
 use cargo_metadata::{Package, PackageId, Target};
@@ -16,6 +18,8 @@ use crate::project::Project;
 use crate::shrink::{self, Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::size::ByteCount;
 use crate::validate::Policy;
+
+pub use outline::{Planned, PlannedArtifact, PlannedPackage, Skipped};
 
 /// Settings from flags and the environment, which come before any configuration.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use cargo_metadata::PackageId;
 use cargo_metadata::{Metadata, Package};
 
 use crate::cancel::Cancel;
@@ -16,6 +17,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::plan::CargoFlags;
 use crate::tool;
+
+/// What cargo says with all dependencies.
+pub type Whole = Metadata;
 
 /// A workspace and its packages.
 #[derive(Clone, Debug)]
@@ -65,6 +69,46 @@ impl Project {
             outside,
             target_dir,
         })
+    }
+
+    /// All packages that a build for a target may need, with what depends on what.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cargo`] where cargo refuses (it has said why).
+    pub fn graph(&self, flags: &CargoFlags, target: &str, cancel: &Cancel) -> Result<Whole, Error> {
+        let manifest = self.metadata.workspace_root.join("Cargo.toml");
+        let mut extra: Vec<String> = flags.feature_args();
+        // Of a specification in a file, cargo knows the platform only while it builds.
+        if Path::new(target).extension().is_none_or(|e| e != "json") {
+            extra.push(format!("--filter-platform={target}"));
+        }
+        let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
+        cargo_metadata(flags, manifest.as_std_path(), &extra, cancel).map_err(|e| match e {
+            Error::Cargo { message, in_code, .. } => Error::Cargo {
+                message,
+                hint: Some(
+                    "an SBOM takes the manifests of all dependencies, those of tests too: run cargo fetch, or add --no-sbom"
+                        .into(),
+                ),
+                in_code,
+            },
+            other => other,
+        })
+    }
+
+    /// `Cargo.lock`, where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn lock_file(&self) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.metadata.workspace_root.join("Cargo.lock");
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
     }
 
     /// A package's configuration, over the workspace's.

@@ -24,6 +24,7 @@ use crate::registry::remote::upload::{Bookmark, Upload, Uploaded};
 use crate::registry::remote::{Remote, Rights};
 use crate::report::TagState;
 use crate::sign::attach::{self, Signed, Signing};
+use crate::sign::attestation::Attestation;
 use crate::sign::place::Place;
 use crate::tags::Tag;
 
@@ -158,6 +159,26 @@ pub struct Item {
     pub tags: Vec<Tag>,
     /// How it is signed, where it is.
     pub signing: Option<Arc<Signing>>,
+    /// What is attested about it, where it is signed.
+    pub attestations: Vec<Attestation>,
+}
+
+impl Item {
+    /// Signs it where it is now, and attests what there is to attest.
+    async fn sign(&self, place: Place<'_>) -> Result<(Vec<Signed>, Vec<bool>), Error> {
+        let Some(signing) = &self.signing else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let Bundle {
+            manifest, bytes, ..
+        } = &self.bundle;
+        let signed = attach::sign(place, manifest, bytes, signing).await?;
+        let mut attested = Vec::new();
+        for attestation in &self.attestations {
+            attested.push(attach::attest(place, manifest, bytes, attestation, signing).await?);
+        }
+        Ok((signed, attested))
+    }
 }
 
 /// What to do about what is there already.
@@ -177,6 +198,8 @@ pub struct Published {
     pub tags: Vec<(String, TagState)>,
     /// Its signatures by the key it was to be signed with.
     pub signatures: Vec<Signed>,
+    /// Its attestations, in their order: whether each had to be made.
+    pub attested: Vec<bool>,
     /// Bytes of blobs that were sent.
     pub sent: u64,
 }
@@ -310,13 +333,7 @@ impl Push<'_> {
             set && bundle.referrers.is_empty() && bundle.subject.is_none() && signing.is_none();
         self.push(&remote, bundle, complete, !by_tag).await?;
         // Before the tags: none may name what is not signed yet.
-        let signatures = match signing {
-            Some(signing) => {
-                let place = Place::Remote(&remote);
-                attach::sign(place, &bundle.manifest, &bundle.bytes, signing).await?
-            }
-            None => Vec::new(),
-        };
+        let (signatures, attested) = self.item.sign(Place::Remote(&remote)).await?;
         let mut done = Vec::new();
         for (name, state) in states {
             if wanted(state) {
@@ -334,6 +351,7 @@ impl Push<'_> {
         Ok(Published {
             tags: done,
             signatures,
+            attested,
             sent: self.sent.load(Ordering::Relaxed),
         })
     }
@@ -454,7 +472,11 @@ fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
 ///
 /// [`Error::Io`], or [`Error::Registry`] where the first layout is damaged and for a tag
 /// that must not be moved.
-pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Vec<Signed>, Error> {
+pub async fn copy_to_layout(
+    item: &Item,
+    to: &Layout,
+    rules: Rules,
+) -> Result<(Vec<Signed>, Vec<bool>), Error> {
     let digest = &item.bundle.manifest.digest;
     for there in to.index()?.manifests {
         let fixed = item
@@ -470,20 +492,14 @@ pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Ve
         }
     }
     copy_bundle(&item.layout, &item.bundle, to)?;
-    let signatures = match &item.signing {
-        Some(signing) => {
-            let bundle = &item.bundle;
-            attach::sign(Place::Layout(to), &bundle.manifest, &bundle.bytes, signing).await?
-        }
-        None => Vec::new(),
-    };
+    let signed = item.sign(Place::Layout(to)).await?;
     if item.tags.is_empty() {
         to.tag(&item.bundle.manifest, None)?;
     }
     for tag in &item.tags {
         to.tag(&item.bundle.manifest, Some(&tag.name))?;
     }
-    Ok(signatures)
+    Ok(signed)
 }
 
 fn copy_bundle(from: &Layout, bundle: &Bundle, to: &Layout) -> Result<(), Error> {

@@ -120,6 +120,18 @@ impl Source {
         Ok(found)
     }
 
+    /// [`Source::pin`], and something else at the same time.
+    ///
+    /// # Errors
+    ///
+    /// That of what fails first.
+    pub async fn pin_beside<T>(
+        &mut self,
+        other: impl Future<Output = Result<T, Error>>,
+    ) -> Result<(T, (Descriptor, Vec<u8>)), Error> {
+        futures_util::future::try_join(other, self.pin()).await
+    }
+
     /// `HOST/PATH@DIGEST`, or `oci:DIR@DIGEST`.
     #[must_use]
     pub fn name(&self, digest: &Digest) -> String {

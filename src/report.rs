@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Finding, Severity};
+use crate::error::Error;
+use crate::exit_code;
+use crate::finding::{Code, Finding, Severity};
 use crate::oci::Digest;
 use crate::shrink::ModuleReport;
 use crate::size::Sizes;
@@ -23,6 +25,12 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Report {
     /// The version of this form: 1.
     pub schema_version: u32,
+    /// How the run ended.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// The errors that ended it, or kept an artifact from being published.
+    #[serde(default)]
+    pub errors: Vec<ErrorReport>,
     /// One entry for each module or component.
     pub packages: Vec<PackageReport>,
     /// One entry for each artifact that was published, or would be.
@@ -34,11 +42,29 @@ impl Report {
     /// A report of these packages.
     #[must_use]
     pub fn new(packages: Vec<PackageReport>) -> Self {
-        Report {
+        let mut report = Report {
             schema_version: SCHEMA_VERSION,
+            outcome: Outcome::Passed,
+            errors: Vec::new(),
             packages,
             published: Vec::new(),
+        };
+        report.outcome = Outcome::of(report.exit_code());
+        report
+    }
+
+    /// Notes an error that ended the run, or a part of it. The first problem decides
+    /// the outcome.
+    pub fn fail(&mut self, error: &Error) {
+        let outcome = Outcome::of(error.exit_code());
+        if self.outcome == Outcome::Passed {
+            self.outcome = outcome;
         }
+        self.errors.push(ErrorReport {
+            kind: outcome,
+            message: error.to_string(),
+            hint: error.hint(),
+        });
     }
 
     /// The JSON Schema of a report.
@@ -51,6 +77,128 @@ impl Report {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         crate::finding::exit_code_of(self.packages.iter().flat_map(|p| &p.findings))
+    }
+}
+
+/// How a run ended. Each but the first has an exit code: `docs/exit-codes.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Without an error, and without a finding that is one.
+    #[default]
+    Passed,
+    /// Something failed that has no word of its own.
+    Error,
+    /// The command line, an environment variable or the configuration is wrong.
+    Usage,
+    /// A binary is no Wasm, does not validate, or asks for what is not allowed.
+    Validation,
+    /// A size budget is exceeded.
+    Budget,
+    /// A signature is missing or wrong, or a key cannot be used.
+    Signature,
+    /// A registry or its credentials failed.
+    Registry,
+    /// Cargo failed.
+    Cargo,
+    /// A signal ended it.
+    Interrupted,
+}
+
+impl Outcome {
+    const CODES: [(Outcome, u8); 8] = [
+        (Outcome::Passed, exit_code::OK),
+        (Outcome::Usage, exit_code::USAGE),
+        (Outcome::Validation, exit_code::VALIDATION),
+        (Outcome::Budget, exit_code::BUDGET),
+        (Outcome::Signature, exit_code::SIGNATURE),
+        (Outcome::Registry, exit_code::REGISTRY),
+        (Outcome::Cargo, exit_code::CARGO),
+        (Outcome::Interrupted, exit_code::INTERRUPTED),
+    ];
+
+    /// The one that an exit code stands for.
+    #[must_use]
+    pub fn of(code: u8) -> Self {
+        let known = Self::CODES.iter().find(|(_, known)| *known == code);
+        known.map_or(Outcome::Error, |(outcome, _)| *outcome)
+    }
+
+    /// The exit code of a run that ends so.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        let known = Self::CODES.iter().find(|(outcome, _)| *outcome == self);
+        known.map_or(exit_code::ERROR, |(_, code)| *code)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Error => "error",
+            Outcome::Usage => "usage",
+            Outcome::Validation => "validation",
+            Outcome::Budget => "budget",
+            Outcome::Signature => "signature",
+            Outcome::Registry => "registry",
+            Outcome::Cargo => "cargo",
+            Outcome::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// An error that ended a run, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorReport {
+    /// What kind of error it is.
+    pub kind: Outcome,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A budget, and what there is of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BudgetReport {
+    /// Which size it is about.
+    pub kind: BudgetKind,
+    /// The largest size that is allowed, in bytes.
+    pub limit: u64,
+    /// The size, in bytes.
+    pub actual: u64,
+    /// Bytes above the limit; 0 where the budget is kept.
+    pub excess: u64,
+}
+
+/// Which size a budget is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetKind {
+    /// That of the file.
+    Raw,
+    /// That after gzip.
+    Gzip,
+}
+
+impl BudgetKind {
+    /// The word for it, which is its key in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            BudgetKind::Raw => "raw",
+            BudgetKind::Gzip => "gzip",
+        }
+    }
+
+    /// The code of the finding that says that it is exceeded.
+    #[must_use]
+    pub fn code(self) -> Code {
+        match self {
+            BudgetKind::Raw => Code::BudgetRaw,
+            BudgetKind::Gzip => Code::BudgetGzip,
+        }
     }
 }
 
@@ -76,13 +224,23 @@ pub struct PackageReport {
     pub target: Option<String>,
     /// Core module or component.
     pub kind: Kind,
+    /// What it was made of, and findings are about: the package's `Cargo.toml`, or the
+    /// file that was given.
+    #[serde(default)]
+    pub input: Option<PathBuf>,
     /// The file that ships; for `check`, the file that was checked. Null where
     /// nothing was written because the binary does not validate.
     pub wasm: Option<PathBuf>,
+    /// The SBOM of that file, where one was asked for.
+    #[serde(default)]
+    pub sbom: Option<PathBuf>,
     /// The sha256 of that file, in hex; of the input where nothing was written.
     pub sha256: String,
     /// Sizes in bytes.
     pub size: Sizes,
+    /// The budgets that are set; empty where the binary does not validate.
+    #[serde(default)]
+    pub budgets: Vec<BudgetReport>,
     /// What it asks of its host: `module.field`, or WIT names with versions.
     pub imports: Vec<String>,
     /// What it offers.
@@ -147,6 +305,9 @@ pub struct PublishReport {
     /// Its signatures by the key that this run signs with; empty where it does not.
     #[serde(default)]
     pub signatures: Vec<SignatureReport>,
+    /// Its attestations by the same key; empty where it does not sign.
+    #[serde(default)]
+    pub attestations: Vec<AttestationReport>,
     /// Bytes of the artifact: manifest, config and layers.
     pub size: u64,
     /// Bytes of blobs that were sent; the rest was there.
@@ -164,7 +325,16 @@ pub struct SignatureReport {
     pub state: SignatureState,
 }
 
-/// What became of a signature.
+/// An attestation of a published artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttestationReport {
+    /// The type of the predicate: a URI.
+    pub predicate_type: String,
+    /// What became of it.
+    pub state: SignatureState,
+}
+
+/// What became of a signature or an attestation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SignatureState {

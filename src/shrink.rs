@@ -29,7 +29,7 @@ use crate::wasm::{
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
 mod distrust;
-mod entry;
+pub(crate) mod entry;
 pub mod external;
 mod level;
 pub mod limits;

@@ -1,5 +1,5 @@
-//! Signatures with keys: made so that cosign accepts them, and verified by rules that
-//! are stricter than cosign's.
+//! Signatures, with keys and without: made so that cosign accepts them, and verified by
+//! rules that are stricter than cosign's.
 //!
 //! A digest is signed, never a tag. There are two forms, and both are written unless
 //! one is chosen: a Sigstore bundle that refers to the manifest, which cosign 3 writes,
@@ -14,13 +14,20 @@ use std::str::FromStr;
 use serde::Serialize;
 
 pub mod attach;
+pub mod attestation;
+pub mod blob;
 pub mod bundle;
+pub mod embedded;
 pub mod encrypted;
 pub mod key;
+pub mod keyless;
 pub mod place;
 pub mod refusal;
+pub mod signer;
 pub mod simple;
 pub mod source;
+pub mod statement;
+pub mod trust;
 pub mod verify;
 
 /// How a signature is kept.

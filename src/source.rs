@@ -1,13 +1,18 @@
 //! (IO) Where the source comes from: the commit, its time, and the paths that
 //! must not leave this machine.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
 use crate::pack::Timestamp;
 use crate::project::Project;
+use crate::provenance;
+use crate::sbom::purl::without_secrets;
 use crate::tool;
+
+pub mod ci;
 
 /// A commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +38,60 @@ pub fn commit(folder: &Path) -> Option<Commit> {
         revision: revision.to_owned(),
         time: Timestamp::from_seconds(time.parse().ok()?)?,
     })
+}
+
+/// What version control and the CI say about the source in `folder`. `ignored` is where
+/// builds write to.
+#[must_use]
+pub fn describe(folder: &Path, revision: Option<String>, ignored: &Path) -> provenance::Source {
+    let git = |args: &[&OsStr]| {
+        let out = tool::capture(Command::new("git").arg("-C").arg(folder).args(args)).ok()?;
+        Some(out.trim().to_owned()).filter(|out| !out.is_empty())
+    };
+    if revision.is_none() {
+        return provenance::Source::default();
+    }
+    let words = |text: &'static str| text.split(' ').map(OsStr::new).collect::<Vec<_>>();
+    let remote = git(&words("config --get remote.origin.url"));
+    let mut exclude = OsString::from(":(exclude)");
+    exclude.push(ignored);
+    let mut status = words("status --porcelain -- :/");
+    if ignored.starts_with(folder) {
+        status.push(&exclude);
+    }
+    provenance::Source {
+        repository: remote
+            .as_deref()
+            .and_then(repository)
+            .or_else(ci::repository),
+        revision,
+        reference: ci::reference(),
+        folder: git(&words("rev-parse --show-prefix"))
+            .map(|prefix| prefix.trim_end_matches('/').to_owned()),
+        dirty: git(&status).is_some(),
+    }
+}
+
+/// The address of a remote that others can reach, without secrets; `HOST:PATH` is the
+/// other way to write ssh.
+fn repository(remote: &str) -> Option<String> {
+    if remote.contains("://") {
+        return (!remote.starts_with("file:")).then(|| without_secrets(remote));
+    }
+    let (host, path) = remote.split_once(':')?;
+    let host = host.rsplit('@').next().unwrap_or_default();
+    // `C:\…` is no host.
+    (host.len() > 1 && !host.contains('/'))
+        .then(|| without_secrets(&format!("ssh://{host}/{}", path.trim_start_matches('/'))))
+}
+
+/// The folder of the repository that `folder` is in; `None` without git or a repository.
+#[must_use]
+pub fn top(folder: &Path) -> Option<PathBuf> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(folder);
+    let out = tool::capture(git.args(["rev-parse", "--show-toplevel"])).ok()?;
+    Some(PathBuf::from(out.trim_end_matches(['\r', '\n']))).filter(|top| top.is_absolute())
 }
 
 /// `SOURCE_DATE_EPOCH`, where it is set.
@@ -96,4 +155,27 @@ pub fn cargo_home() -> Option<PathBuf> {
         .filter(|v| !v.is_empty())
         .map(PathBuf::from)
         .or_else(|| etcetera::home_dir().ok().map(|home| home.join(".cargo")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remotes_lose_their_secrets() {
+        for (remote, address) in [
+            (
+                "https://ci:token@git.example/a/b.git",
+                Some("https://git.example/a/b.git"),
+            ),
+            ("git@git.example:a/b.git", Some("ssh://git.example/a/b.git")),
+            ("ssh://git@git.example:22/a", Some("ssh://git.example:22/a")),
+            ("/home/me/repository", None),
+            ("../other", None),
+            ("file:///home/me/repository", None),
+            ("C:\\repository", None),
+        ] {
+            assert_eq!(repository(remote).as_deref(), address, "{remote}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
+use crate::project;
+use crate::provenance::Toolchain;
 use crate::tool;
 
 /// The folder that rustc keeps its targets in, as seen from `folder`.
@@ -18,6 +20,35 @@ pub fn sysroot(rustc: &Path, folder: &Path) -> Result<PathBuf, Error> {
             .current_dir(folder),
     )?;
     Ok(PathBuf::from(out.trim()))
+}
+
+/// What the programs of a toolchain say about themselves. `rustc` is asked where the
+/// toolchain's folder has none.
+///
+/// # Errors
+///
+/// [`Error::Tool`] where rustc cannot be run.
+pub fn describe(sysroot: &Path, rustc: &Path, folder: &Path) -> Result<Toolchain, Error> {
+    let own = |name: &str| {
+        let path = sysroot
+            .join("bin")
+            .join(name)
+            .with_extension(std::env::consts::EXE_EXTENSION);
+        path.is_file().then_some(path)
+    };
+    let rustc = own("rustc").unwrap_or_else(|| rustc.to_owned());
+    let said = tool::capture(Command::new(rustc).arg("-vV").current_dir(folder))?;
+    let cargo = own("cargo").unwrap_or_else(project::cargo);
+    Ok(Toolchain {
+        rustc: said
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        cargo: tool::capture(Command::new(cargo).arg("-V").current_dir(folder))
+            .ok()
+            .map(|said| said.trim().trim_start_matches("cargo ").to_owned()),
+    })
 }
 
 /// The name under which a toolchain's standard library was compiled: rustc puts the

@@ -7,6 +7,7 @@
 use crate::cache::{Cache, Key};
 use crate::finding::{Code, Finding};
 use crate::oci::Digest;
+use crate::report::{BudgetKind, BudgetReport};
 use crate::size::ByteCount;
 use crate::wasm::interface::{Interface, Patterns};
 use crate::wasm::proposals::{self, Invalid, Proposals};
@@ -195,38 +196,53 @@ pub fn check_imports(module: &Validated, policy: &Policy) -> Vec<Finding> {
         .collect()
 }
 
-/// The budgets that the sizes, in bytes, exceed.
+/// The budgets that are set, beside the sizes in bytes. One for a size that nobody
+/// measured is left out.
 #[must_use]
-pub fn check_budgets(raw: u64, gzip: Option<u64>, policy: &Policy) -> Vec<Finding> {
-    let over = |code, key: &str, what: &str, size: u64, budget: Option<ByteCount>| {
-        let budget = budget?.0;
-        (size > budget).then(|| {
-            Finding::new(
-                code,
-                format!(
-                    "{size} bytes {what}exceed budget.{key} = {budget} bytes ({}) by {}",
-                    ByteCount(budget),
-                    size - budget
-                ),
-            )
-            .with_hint("see what takes the room with `cargo edgepack inspect`, or raise the budget")
+pub fn budgets(raw: u64, gzip: Option<u64>, policy: &Policy) -> Vec<BudgetReport> {
+    let compare = |kind, actual: Option<u64>, limit: Option<ByteCount>| {
+        let (actual, ByteCount(limit)) = (actual?, limit?);
+        Some(BudgetReport {
+            kind,
+            limit,
+            actual,
+            excess: actual.saturating_sub(limit),
         })
     };
     [
-        over(Code::BudgetRaw, "raw", "", raw, policy.budget_raw),
-        gzip.and_then(|gzip| {
-            over(
-                Code::BudgetGzip,
-                "gzip",
-                "after gzip ",
-                gzip,
-                policy.budget_gzip,
-            )
-        }),
+        compare(BudgetKind::Raw, Some(raw), policy.budget_raw),
+        compare(BudgetKind::Gzip, gzip, policy.budget_gzip),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The budgets that are exceeded.
+#[must_use]
+pub fn check_budgets(budgets: &[BudgetReport]) -> Vec<Finding> {
+    budgets
+        .iter()
+        .filter(|budget| budget.excess > 0)
+        .map(|budget| {
+            let what = match budget.kind {
+                BudgetKind::Raw => "",
+                BudgetKind::Gzip => "after gzip ",
+            };
+            Finding::new(
+                budget.kind.code(),
+                format!(
+                    "{} bytes {what}exceed budget.{} = {} bytes ({}) by {}",
+                    budget.actual,
+                    budget.kind.name(),
+                    budget.limit,
+                    ByteCount(budget.limit),
+                    budget.excess
+                ),
+            )
+            .with_hint("see what takes the room with `cargo edgepack inspect`, or raise the budget")
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -269,8 +285,10 @@ mod tests {
             budget_gzip: Some(ByteCount(5)),
             ..Policy::default()
         };
-        assert_eq!(check_budgets(10, Some(5), &policy), []);
-        let over = check_budgets(11, Some(6), &policy);
+        let kept = budgets(10, Some(5), &policy);
+        assert_eq!(kept.len(), 2);
+        assert_eq!(check_budgets(&kept), []);
+        let over = check_budgets(&budgets(11, Some(6), &policy));
         assert_eq!(over.len(), 2);
         assert!(over[0].message.ends_with("by 1"), "{}", over[0].message);
     }

@@ -31,7 +31,7 @@ pub const COMPONENT_CORE_MODULE_SECTION: u8 = 1;
 /// Section id of a component inside a component.
 pub const COMPONENT_COMPONENT_SECTION: u8 = 4;
 
-const HEADER_LEN: usize = 8;
+pub(crate) const HEADER_LEN: usize = 8;
 
 /// What a binary is: a core module or a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,17 @@ pub enum Kind {
     Core,
     /// A component of the component model.
     Component,
+}
+
+impl Kind {
+    /// The word for it in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Core => "core",
+            Kind::Component => "component",
+        }
+    }
 }
 
 impl fmt::Display for Kind {

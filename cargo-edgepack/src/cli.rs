@@ -10,14 +10,29 @@ use edgepack::levers::BuildSize;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides, TargetFlags};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
+use edgepack::sign::source::secret_variables;
 use edgepack::size::ByteCount;
 
+mod attest;
+mod cache;
+mod ci;
+mod init;
+mod plan;
 mod registry;
+mod schema;
 mod sign;
 mod worker;
 
+pub use attest::{ProvenanceSwitch, Sbom, SbomSwitch};
+pub use cache::Cache;
+pub use ci::{ReportFormat, Results};
+pub use init::{Ci, Init};
+pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
-pub use sign::{FormatArg, Keygen, Sign, SignMode, Signing, Verify};
+pub use schema::{Completions, Man, Schema, SchemaOf};
+pub use sign::{
+    Demands, FormatArg, Keygen, KeylessFlags, Sign, SignMode, Signing, TrustFlags, Verify,
+};
 pub use worker::{OptimizeExternal, OptimizeWorker};
 
 const AFTER_HELP: &str = "\
@@ -49,6 +64,15 @@ pub enum Command {
     /// nothing is compiled: any module or component will do, from any language.
     #[command(visible_alias = "b")]
     Build(Box<Build>),
+    /// Show what would be built, and where it would be published.
+    ///
+    /// With --since, only what changed; with --matrix, as CI spreads it over its runners.
+    Plan(Box<Plan>),
+    /// Build, and print which packages are in the module: CycloneDX 1.5, as JSON.
+    ///
+    /// The packages are those that cargo compiled for the target with the features in use,
+    /// without build scripts and procedural macros.
+    Sbom(Box<Sbom>),
     /// Validate binaries; enforce allowed imports and budgets.
     Check(Check),
     /// Make a module or component smaller.
@@ -63,23 +87,32 @@ pub enum Command {
     /// Fetch a module or component from a registry or an OCI image layout.
     ///
     /// FILE appears once every digest was checked, and not before.
-    Pull(Pull),
-    /// Sign an artifact that is published, and print HOST/PATH@DIGEST.
+    Pull(Box<Pull>),
+    /// Sign an artifact that is published, and print HOST/PATH@DIGEST; or a file.
     ///
     /// The digest that REF stands for is signed. cosign verifies what is written.
-    Sign(Sign),
-    /// Check that an artifact is signed with a key.
-    Verify(Verify),
+    Sign(Box<Sign>),
+    /// Check that artifacts are signed by whom you trust, and what is attested of them.
+    Verify(Box<Verify>),
     /// Make a key pair: NAME.key, encrypted with a password, and NAME.pub.
     Keygen(Keygen),
     /// Store credentials for a registry, where docker or podman keeps them.
     Login(Login),
     /// Forget the credentials for a registry.
     Logout(Logout),
-    /// Show where results of shrinking are kept and how much there is, or clear it.
+    /// Show where results of shrinking are kept and how much there is, clear it, or share it
+    /// through a registry.
     Cache(Cache),
+    /// Write what a project begins with: a table of settings, or a workflow and a pipeline.
+    ///
+    /// A file that was changed stays as it is: a second run changes nothing.
+    Init(Init),
     /// Print the JSON Schema of what the tool reads or writes.
     Schema(Schema),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Print the manual as a page for man, or write a page for each command.
+    Man(Man),
     /// Runs the optimiser on one core module; the tool starts itself with this.
     #[command(name = edgepack::shrink::worker::COMMAND, hide = true)]
     OptimizeWorker(OptimizeWorker),
@@ -89,6 +122,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// What goes to stdout, for the commands that make a report.
+    pub fn report_format(&self) -> ReportFormat {
+        match self {
+            Command::Build(build) => build.reporting.message_format,
+            Command::Publish(publish) => publish.reporting.message_format,
+            Command::Check(check) => check.reporting.message_format,
+            Command::Shrink(shrink) => shrink.reporting.message_format,
+            _ => ReportFormat::Human,
+        }
+    }
+
     /// The `wasm-opt` to try beside the one that is built in, for commands that shrink.
     pub fn wasm_opt(&self) -> Result<Option<PathBuf>, Error> {
         let flag = match self {
@@ -228,6 +272,12 @@ pub struct Build {
     /// How to build.
     #[command(flatten)]
     pub flags: BuildFlags,
+    /// Whether there is an SBOM.
+    #[command(flatten)]
+    pub sbom: SbomSwitch,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Results,
 }
 
 /// How to build, for the commands that do.
@@ -257,9 +307,6 @@ pub struct BuildFlags {
     /// How to pack.
     #[command(flatten)]
     pub packing: Packing,
-    /// What is reported.
-    #[command(flatten)]
-    pub reporting: Reporting,
     /// Words for `cargo build`.
     #[arg(last = true, value_name = "CARGO ARGS")]
     pub cargo_args: Vec<OsString>,
@@ -368,7 +415,7 @@ pub struct Check {
     pub checking: Checking,
     /// What is reported.
     #[command(flatten)]
-    pub reporting: Reporting,
+    pub reporting: Results,
 }
 
 /// `shrink`.
@@ -384,7 +431,7 @@ pub struct Shrink {
     pub shrinking: Shrinking,
     /// What is reported.
     #[command(flatten)]
-    pub reporting: Reporting,
+    pub reporting: Results,
 }
 
 /// `inspect`.
@@ -401,98 +448,17 @@ pub struct Inspect {
     pub access: Access,
 }
 
-/// `cache`.
-#[derive(Debug, Args)]
-pub struct Cache {
-    /// Remove every result that is kept.
-    #[arg(long)]
-    pub clear: bool,
-    /// What is reported.
-    #[command(flatten)]
-    pub reporting: Reporting,
-}
-
-/// `schema`.
-#[derive(Debug, Args)]
-pub struct Schema {
-    /// Of what.
-    #[arg(value_enum, default_value_t)]
-    pub of: SchemaOf,
-}
-
-/// What has a schema.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SchemaOf {
-    /// report.json and `--message-format json`.
-    #[default]
-    Report,
-    /// [package.metadata.edgepack].
-    Config,
-    /// `inspect --json`.
-    Inspect,
-    /// `inspect --json` of an artifact.
-    Artifact,
-}
-
 impl BuildFlags {
     /// What is handed on to cargo. Where nothing is compiled, the variables for
     /// compiling do not count.
     pub fn cargo_flags(&self, common: &Common, compiles: bool) -> Result<CargoFlags, Error> {
-        let variable = |name| {
-            if compiles {
-                environment::text(name)
-            } else {
-                Ok(None)
-            }
-        };
-        let BuildFlags {
-            selection,
-            compilation,
-            ..
-        } = self;
-        let profile = if compilation.release {
-            Some("release".to_owned())
-        } else {
-            compilation.profile.clone()
-        };
-        Ok(CargoFlags {
-            manifest_path: compilation.manifest_path.clone(),
-            packages: selection.package.clone(),
-            workspace: selection.workspace,
-            exclude: selection.exclude.clone(),
-            targets: TargetFlags {
-                lib: selection.lib,
-                bins: selection.bins,
-                bin: selection.bin.clone(),
-                examples: selection.examples,
-                example: selection.example.clone(),
-            },
-            features: compilation.features.clone(),
-            all_features: compilation.all_features,
-            no_default_features: compilation.no_default_features,
-            profile: match profile {
-                Some(profile) => Some(profile),
-                None => variable(environment::PROFILE)?,
-            },
-            target: match &compilation.target {
-                Some(target) => Some(target.clone()),
-                None => variable(environment::TARGET)?,
-            },
-            size: match compilation.min_size {
-                Some(size) => Some(size),
-                None if compiles => environment::parsed(environment::BUILD_SIZE)?,
-                None => None,
-            },
-            target_dir: compilation.target_dir.clone(),
-            locked: compilation.locked,
-            offline: compilation.offline,
-            frozen: compilation.frozen,
-            color: common.color.map(|color| color.name().to_owned()),
-            quiet: common.quiet,
-            verbose: common.verbose,
-            jobs: compilation.jobs.clone(),
-            extra: self.cargo_args.clone(),
-        })
+        cargo_flags(
+            &self.selection,
+            &self.compilation,
+            &self.cargo_args,
+            common,
+            compiles,
+        )
     }
 
     /// Settings that come before the configuration.
@@ -507,6 +473,68 @@ impl BuildFlags {
             ..self.shrinking.overrides(self.checking.overrides())
         }
     }
+}
+
+/// What is handed on to cargo. Where nothing is compiled, the variables for compiling
+/// do not count.
+fn cargo_flags(
+    selection: &Selection,
+    compilation: &Compilation,
+    extra: &[OsString],
+    common: &Common,
+    compiles: bool,
+) -> Result<CargoFlags, Error> {
+    let variable = |name| {
+        if compiles {
+            environment::text(name)
+        } else {
+            Ok(None)
+        }
+    };
+    let profile = if compilation.release {
+        Some("release".to_owned())
+    } else {
+        compilation.profile.clone()
+    };
+    Ok(CargoFlags {
+        manifest_path: compilation.manifest_path.clone(),
+        packages: selection.package.clone(),
+        workspace: selection.workspace,
+        exclude: selection.exclude.clone(),
+        targets: TargetFlags {
+            lib: selection.lib,
+            bins: selection.bins,
+            bin: selection.bin.clone(),
+            examples: selection.examples,
+            example: selection.example.clone(),
+        },
+        features: compilation.features.clone(),
+        all_features: compilation.all_features,
+        no_default_features: compilation.no_default_features,
+        profile: match profile {
+            Some(profile) => Some(profile),
+            None => variable(environment::PROFILE)?,
+        },
+        target: match &compilation.target {
+            Some(target) => Some(target.clone()),
+            None => variable(environment::TARGET)?,
+        },
+        size: match compilation.min_size {
+            Some(size) => Some(size),
+            None if compiles => environment::parsed(environment::BUILD_SIZE)?,
+            None => None,
+        },
+        target_dir: compilation.target_dir.clone(),
+        locked: compilation.locked,
+        offline: compilation.offline,
+        frozen: compilation.frozen,
+        color: common.color.map(|color| color.name().to_owned()),
+        quiet: common.quiet,
+        verbose: common.verbose,
+        jobs: compilation.jobs.clone(),
+        extra: extra.to_vec(),
+        withheld: secret_variables(environment::text(environment::SIGNING_KEY)?.as_deref()),
+    })
 }
 
 impl Shrinking {

@@ -2,14 +2,17 @@
 //!
 //! stdout carries data alone; what people read goes to stderr.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use edgepack::cache::Contents;
+use edgepack::ci::escape::without_commands;
 use edgepack::error::Error;
 use edgepack::finding::{Finding, Severity};
 use edgepack::inspect::Inspection;
@@ -24,13 +27,26 @@ use crate::cli::Color;
 /// A line on stderr. Where nobody can read it any more, the work goes on.
 macro_rules! say {
     ($($arg:tt)*) => {
-        let _ = writeln!(anstream::stderr(), $($arg)*);
+        let _ = writeln!(anstream::stderr(), "{}", $crate::output::harmless(&format!($($arg)*)));
     };
+}
+
+/// Whether GitHub's runner reads what is printed, and would obey it.
+static RUNNER_LISTENS: AtomicBool = AtomicBool::new(false);
+
+/// What is printed, without commands to GitHub's runner that came with it.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if RUNNER_LISTENS.load(Ordering::Relaxed) {
+        without_commands(text)
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// How many imports, and how many exports, `check` lists unasked.
 const MAX_NAMES: usize = 20;
 
+mod plan;
 mod registry;
 mod sign;
 
@@ -66,6 +82,13 @@ impl Printer {
             verbose,
             spinner: Mutex::new(None),
         }
+    }
+
+    /// What is printed from now on goes to GitHub's runner, if `asked` for, or where its
+    /// variable says so.
+    pub fn heed_runner(asked: bool) {
+        let there = std::env::var_os("GITHUB_ACTIONS").is_some_and(|v| v == "true");
+        RUNNER_LISTENS.store(asked || there, Ordering::Relaxed);
     }
 
     /// Whether only errors and results are printed.
@@ -257,7 +280,11 @@ impl Printer {
 
     /// A value as JSON in one line, on stdout.
     pub fn json<T: serde::Serialize>(&self, value: &T) -> Result<(), Error> {
-        let json = serde_json::to_string(value).map_err(|e| Error::Internal(e.to_string()))?;
+        let mut json = serde_json::to_string(value).map_err(|e| Error::Internal(e.to_string()))?;
+        if RUNNER_LISTENS.load(Ordering::Relaxed) {
+            // The same JSON: these stand in strings alone.
+            json = json.replace("##[", "#\\u0023[");
+        }
         self.data(format!("{json}\n").as_bytes())
     }
 
@@ -321,7 +348,8 @@ impl Printer {
     pub fn usage(error: &clap::Error) {
         let text = error.render();
         if error.use_stderr() {
-            let _ = write!(anstream::stderr(), "{}", text.ansi());
+            let text = text.ansi().to_string();
+            let _ = write!(anstream::stderr(), "{}", harmless(&text));
         } else {
             let _ = write!(anstream::stdout(), "{}", text.ansi());
         }

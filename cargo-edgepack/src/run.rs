@@ -1,37 +1,41 @@
 //! Glue: from the command line to the library and back to the printer.
 
+mod attest;
+mod build;
+mod cache;
+mod ci;
+mod describe;
+mod init;
+mod plan;
 mod publish;
 mod registry;
 mod sign;
+mod sign_file;
+mod verify;
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::Parser;
-use edgepack::build::{self, CargoConfig, Toolchains};
 use edgepack::cache::Cache;
 use edgepack::cancel::Cancel;
-use edgepack::config::{Config, PublishConfig, SignConfig};
+use edgepack::config::Config;
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::inspect::{self, ArtifactInspection, Inspection};
-use edgepack::levers::BuildSize;
+use edgepack::inspect::{self, Inspection};
 use edgepack::output;
-use edgepack::pack::Metadata;
-use edgepack::pipeline::{self, Context, Destination, Input};
-use edgepack::plan::{CargoFlags, Group, Overrides, PackagePlan, Plan, Settings};
-use edgepack::project::Project;
-use edgepack::report::{PackageReport, Report, StageReport};
+use edgepack::pipeline::{self, Context};
+use edgepack::plan::{Overrides, Settings};
+use edgepack::report::{Outcome, Report};
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
-use edgepack::source;
-use edgepack::toolchain::{self, Nightly};
+use edgepack::sign::source::secret_variables;
 use edgepack::wasm::Wasm;
 
-use crate::cli::{self, BuildFlags, Cli, Command, MessageFormat, SchemaOf};
+use self::build::{absolute, file_metadata};
+use crate::cli::{self, Cli, Command, ReportFormat};
 use crate::output::Printer;
 
 /// What every command works with.
@@ -40,6 +44,8 @@ struct App {
     cancel: Arc<Cancel>,
     cache: Cache,
     worker: Worker,
+    /// What the run has done so far, for the report should it end early.
+    progress: ci::Progress,
 }
 
 /// Runs the tool and returns its exit code.
@@ -49,8 +55,12 @@ pub fn main() -> u8 {
     if args.get(1).is_some_and(|a| a == "edgepack") {
         args.remove(1);
     }
+    Printer::heed_runner(false);
     let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+        Ok(cli) => {
+            Printer::heed_runner(cli.command.report_format() == ReportFormat::Github);
+            cli
+        }
         Err(error) => {
             Printer::usage(&error);
             return if error.use_stderr() {
@@ -70,6 +80,7 @@ pub fn main() -> u8 {
         let outcome = app.run(&cli);
         if let Err(error) = &outcome {
             app.printer.error(error);
+            app.ended(error, cli.command.report_format());
         }
         outcome.unwrap_or_else(|error| error.exit_code())
     });
@@ -96,6 +107,7 @@ impl App {
             cancel,
             cache: Cache::of_user(),
             worker,
+            progress: ci::Progress::default(),
         })
     }
 
@@ -106,10 +118,17 @@ impl App {
                 self.build(flags, &cargo)
             }
             Command::Publish(flags) => {
-                let cargo = flags
+                let mut cargo = flags
                     .build
                     .cargo_flags(&cli.common, flags.sources.is_empty())?;
+                let key = flags.signing.key.as_deref();
+                cargo.withheld.extend(secret_variables(key));
                 self.publish(flags, &cargo)
+            }
+            Command::Plan(flags) => self.plan(flags, &flags.cargo_flags(&cli.common)?),
+            Command::Sbom(flags) => {
+                let cargo = flags.flags.cargo_flags(&cli.common, flags.file.is_none())?;
+                self.sbom(flags, &cargo)
             }
             Command::Pull(flags) => self.pull(flags),
             Command::Sign(flags) => self.sign(flags),
@@ -121,15 +140,10 @@ impl App {
             Command::Shrink(flags) => self.shrink(flags),
             Command::Inspect(flags) => self.inspect(flags),
             Command::Cache(flags) => self.cache(flags),
-            Command::Schema(flags) => {
-                match flags.of {
-                    SchemaOf::Report => self.printer.pretty_json(&Report::schema())?,
-                    SchemaOf::Config => self.printer.pretty_json(&Config::schema())?,
-                    SchemaOf::Inspect => self.printer.pretty_json(&Inspection::schema())?,
-                    SchemaOf::Artifact => self.printer.pretty_json(&ArtifactInspection::schema())?,
-                }
-                Ok(exit_code::OK)
-            }
+            Command::Init(flags) => self.init(flags),
+            Command::Schema(flags) => self.schema(flags),
+            Command::Completions(flags) => self.completions(flags),
+            Command::Man(flags) => self.man(flags),
             Command::OptimizeWorker(_) | Command::OptimizeExternal(_) => Ok(exit_code::USAGE),
         }
     }
@@ -146,278 +160,14 @@ impl App {
         })
     }
 
-    fn build(&self, flags: &cli::Build, cargo: &CargoFlags) -> Result<u8, Error> {
-        let (destination, built) = match &flags.file {
-            Some(file) => self.build_file(file, &flags.flags, cargo)?,
-            None => self.build_project(&flags.flags, cargo, &|_, _| Ok(()))?,
-        };
-        let report = Report::new(built.into_iter().map(|b| b.report).collect());
-        write_report(&report, &destination)?;
-        match flags.flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&report)?,
-            MessageFormat::Human => self.printer.paths(&report)?,
-        }
-        Ok(report.exit_code())
-    }
-
-    fn build_file(
-        &self,
-        file: &Path,
-        flags: &BuildFlags,
-        cargo: &CargoFlags,
-    ) -> Result<(Destination, Vec<Built>), Error> {
-        let epoch = source::source_date_epoch()?;
-        let overrides = flags.overrides().or(environment::overrides()?);
-        // A binary from elsewhere has no manifest, unless one is named for its settings.
-        let config = match &cargo.manifest_path {
-            Some(_) => {
-                let project = Project::load(cargo, &self.cancel)?;
-                match project.default[..] {
-                    [only] => project.config_of(&project.metadata.packages[only])?,
-                    _ => project.config,
-                }
-            }
-            None => Config::default(),
-        };
-        let destination = Destination::below(&file_target_dir(cargo)?);
-        output::remove_stale(&destination.report_path())?;
-        let mut metadata = file_metadata(file);
-        if let Some(version) = &flags.as_version {
-            metadata.version.clone_from(version);
-        }
-        if let Some(name) = &flags.name {
-            metadata.name.clone_from(name);
-        } else if file
-            .file_stem()
-            .is_none_or(|stem| stem != metadata.name.as_str())
-        {
-            self.printer.note(&format!(
-                "the artifact is called `{}`: choose another name with --name",
-                metadata.name
-            ));
-        }
-        let input = Input {
-            wasm: output::read_wasm(file)?,
-            metadata,
-            target: None,
-            settings: Settings::new(&config, &overrides),
-            created: epoch.unwrap_or_default(),
-            stages: Vec::new(),
-        };
-        let report =
-            self.with_context(true, |context| pipeline::run(input, context, &destination))?;
-        self.printer.package(&report);
-        let built = Built {
-            report,
-            publish: config.publish,
-            sign: config.sign,
-            version: flags.as_version.clone(),
-        };
-        Ok((destination, vec![built]))
-    }
-
-    /// Builds the packages that the flags stand for. `approve` sees the configuration
-    /// of each before anything is compiled.
-    fn build_project(
-        &self,
-        flags: &BuildFlags,
-        cargo: &CargoFlags,
-        approve: &Approve<'_>,
-    ) -> Result<(Destination, Vec<Built>), Error> {
-        let epoch = source::source_date_epoch()?;
-        let overrides = flags.overrides().or(environment::overrides()?);
-        cargo.check_extra()?;
-        let here = std::env::current_dir().map_err(Error::io("resolve", "."))?;
-        let config = CargoConfig::load()?;
-        // Two programs that do not wait for each other.
-        let rustc = config.rustc();
-        let (project, sysroot) = std::thread::scope(|scope| {
-            let sysroot = scope.spawn(|| toolchain::sysroot(rustc, &here));
-            let project = Project::load(cargo, &self.cancel);
-            (project, sysroot.join())
-        });
-        let project = project?;
-        let sysroot = sysroot
-            .map_err(|_| Error::Internal("failed to ask rustc for its sysroot".into()))??;
-        let plan = Plan::new(
-            &project,
-            cargo,
-            &overrides,
-            config.build_target().as_deref(),
-        )?;
-        for package in &plan.packages {
-            approve(&package.publish, &package.sign)?;
-        }
-        for (name, why) in &plan.skipped {
-            self.printer.note(&format!("`{name}` is left out: {why}"));
-        }
-        for (name, folder) in &project.outside {
-            self.printer.note(&format!(
-                "`{name}` lies outside the workspace, in {}: cargo's symbols depend on that folder, \
-                 and so may the digest; a member of the workspace has no such effect",
-                folder.display()
-            ));
-        }
-        let toolchains = self.toolchains(&plan, cargo, &config, sysroot, &here)?;
-        let commit = source::commit(project.metadata.workspace_root.as_std_path());
-        let created = epoch
-            .or(commit.as_ref().map(|c| c.time))
-            .unwrap_or_default();
-        let revision = commit.map(|c| c.revision);
-
-        let destination = Destination::below(&project.target_dir);
-        output::remove_stale(&destination.report_path())?;
-        let mut built = Vec::new();
-        for (group, members) in &plan.groups {
-            let packages: Vec<_> = members.iter().map(|&i| &plan.packages[i]).collect();
-            let made = self.compile(&project, &config, &toolchains, cargo, group, &packages);
-            let inputs = match (made, &group.doubtful) {
-                (Err(Error::Cargo { in_code: true, .. }), Some(name)) => {
-                    self.printer.warning(&format!(
-                        "`{name}` does not compile for {} and is left out, since it has no \
-                         [package.metadata.edgepack] while others have: set skip = true there if it is no Wasm",
-                        group.target
-                    ));
-                    continue;
-                }
-                (
-                    Err(Error::Cargo {
-                        message,
-                        in_code: true,
-                        ..
-                    }),
-                    None,
-                ) if packages.len() > 1 => {
-                    let hint = "a package that is no Wasm is left out with --exclude, or for good with \
-                                skip = true in its [package.metadata.edgepack]";
-                    return Err(Error::Cargo {
-                        message,
-                        hint: Some(hint.into()),
-                        in_code: true,
-                    });
-                }
-                (made, _) => made?,
-            };
-            for (package, name, wasm, stage) in inputs {
-                let input = Input {
-                    wasm,
-                    metadata: Metadata {
-                        name,
-                        revision: revision.clone(),
-                        ..package.metadata.clone()
-                    },
-                    target: Some(group.target.clone()),
-                    settings: package.settings.clone(),
-                    created,
-                    stages: vec![stage],
-                };
-                let report =
-                    self.with_context(true, |context| pipeline::run(input, context, &destination))?;
-                self.printer.package(&report);
-                built.push(Built {
-                    version: Some(report.version.clone()),
-                    report,
-                    publish: package.publish.clone(),
-                    sign: package.sign.clone(),
-                });
-            }
-        }
-        Ok((destination, built))
-    }
-
-    /// Finds the toolchains that the plan takes, and installs what they lack.
-    fn toolchains(
-        &self,
-        plan: &Plan,
-        cargo: &CargoFlags,
-        config: &CargoConfig,
-        sysroot: PathBuf,
-        here: &Path,
-    ) -> Result<Toolchains, Error> {
-        let std_is_built = cargo
-            .extra
-            .iter()
-            .any(|word| word.to_string_lossy().contains("build-std"));
-        let offline = cargo.offline || cargo.frozen || config.offline();
-        let say = |text: &str| self.printer.note(text);
-        let mut toolchains = Toolchains {
-            sysroot,
-            nightly: None,
-        };
-        if plan.groups.keys().any(|g| g.size == BuildSize::Nightly) {
-            let nightly = Nightly::find(config.rustc(), &toolchains.sysroot, here)?;
-            nightly.install_sources(here, offline, say)?;
-            toolchains.nightly = Some(nightly);
-        }
-        for group in plan.groups.keys() {
-            let target = &group.target;
-            let custom = Path::new(target).extension().is_some_and(|e| e == "json");
-            // WASI's start files and libc come with the target even where std is built.
-            let std_is_built =
-                std_is_built || (group.size == BuildSize::Nightly && !target.contains("wasi"));
-            let sysroot = toolchains.sysroot(group);
-            if !std_is_built && !custom && !toolchain::has_target(sysroot, target) {
-                let toolchain = toolchains.name(group);
-                toolchain::install_target(target, toolchain, sysroot, here, offline, say)?;
-            }
-        }
-        Ok(toolchains)
-    }
-
-    /// Runs cargo and reads what it made.
-    fn compile<'p>(
-        &self,
-        project: &Project,
-        config: &CargoConfig,
-        toolchains: &Toolchains,
-        cargo: &CargoFlags,
-        group: &Group,
-        packages: &[&'p PackagePlan],
-    ) -> Result<Vec<(&'p PackagePlan, String, Wasm, StageReport)>, Error> {
-        self.printer.clear();
-        let started = Instant::now();
-        let compiled = build::compile(
-            project,
-            config,
-            toolchains,
-            cargo,
-            group,
-            packages,
-            &self.cancel,
-        )?;
-        let seconds = started.elapsed().as_secs_f64();
-        let mut inputs = Vec::new();
-        for package in packages {
-            let mut found = compiled
-                .iter()
-                .filter(|c| c.package == package.id)
-                .peekable();
-            if found.peek().is_none() {
-                return Err(Error::NoOutput {
-                    message: format!("cargo made no .wasm from package `{}`", package.metadata.name),
-                    hint: Some("its targets may need features that are off: see required-features in its Cargo.toml".into()),
-                });
-            }
-            for made in found {
-                let wasm = output::read_wasm(&made.path)?;
-                let stage = StageReport {
-                    name: pipeline::COMPILE.to_owned(),
-                    seconds,
-                    cached: false,
-                };
-                inputs.push((*package, package.artifact_name(&made.target), wasm, stage));
-            }
-        }
-        Ok(inputs)
-    }
-
     fn check(&self, flags: &cli::Check) -> Result<u8, Error> {
         let policy = Settings::new(
             &Config::default(),
             &flags.checking.overrides().or(environment::overrides()?),
         )
         .policy;
-        let json = flags.reporting.message_format == MessageFormat::Json;
+        let format = flags.reporting.message_format;
+        let measured = format == ReportFormat::Json;
         let mut reports = Vec::new();
         let mut unreadable = Vec::new();
         for file in &flags.files {
@@ -425,27 +175,32 @@ impl App {
                 Ok(wasm) => wasm,
                 Err(error) => {
                     self.printer.error(&error);
-                    unreadable.push(error.exit_code());
+                    unreadable.push(error);
                     continue;
                 }
             };
-            let report = self.with_context(json, |context| {
+            let mut report = self.with_context(measured, |context| {
                 pipeline::check(wasm, file, &file_metadata(file), &policy, context)
             })?;
+            report.input = Some(absolute(file)?);
             self.printer.checked(file, &report);
             reports.push(report);
         }
-        let report = Report::new(reports);
-        if json {
-            self.printer.json(&report)?;
+        let mut report = Report::new(reports);
+        for error in &unreadable {
+            report.fail(error);
         }
         // The lowest code that is not 0 says most.
-        Ok(unreadable
-            .into_iter()
+        let code = unreadable
+            .iter()
+            .map(Error::exit_code)
             .chain([report.exit_code()])
             .filter(|&c| c != 0)
             .min()
-            .unwrap_or(exit_code::OK))
+            .unwrap_or(exit_code::OK);
+        report.outcome = Outcome::of(code);
+        self.conclude(&report, None, format, || Ok(()))?;
+        Ok(code)
     }
 
     fn shrink(&self, flags: &cli::Shrink) -> Result<u8, Error> {
@@ -455,8 +210,8 @@ impl App {
             .or(environment::overrides()?);
         let options = Settings::new(&Config::default(), &overrides).shrink;
         let wasm = output::read_wasm(&flags.file)?;
-        let asked = !self.printer.quiet() || flags.reporting.message_format == MessageFormat::Json;
-        let (report, bytes) = self.with_context(asked, |context| {
+        let asked = !self.printer.quiet() || flags.reporting.message_format == ReportFormat::Json;
+        let (mut report, bytes) = self.with_context(asked, |context| {
             pipeline::shrink_only(
                 wasm,
                 &flags.output,
@@ -474,27 +229,14 @@ impl App {
                 output::write(&flags.output, bytes)?;
             }
         }
+        report.input = Some(absolute(&flags.file)?);
         self.printer.package(&report);
         let report = Report::new(vec![report]);
-        match flags.reporting.message_format {
-            _ if to_stdout => {}
-            MessageFormat::Json => self.printer.json(&report)?,
-            MessageFormat::Human => self.printer.paths(&report)?,
+        if !to_stdout {
+            let format = flags.reporting.message_format;
+            self.conclude(&report, None, format, || self.printer.paths(&report))?;
         }
         Ok(report.exit_code())
-    }
-
-    fn cache(&self, flags: &cli::Cache) -> Result<u8, Error> {
-        let contents = if flags.clear {
-            self.cache.clear()?
-        } else {
-            self.cache.contents()
-        };
-        match flags.reporting.message_format {
-            MessageFormat::Json => self.printer.json(&contents)?,
-            MessageFormat::Human => self.printer.cache(&contents, flags.clear)?,
-        }
-        Ok(exit_code::OK)
     }
 
     fn inspect(&self, flags: &cli::Inspect) -> Result<u8, Error> {
@@ -530,62 +272,4 @@ impl App {
         }
         Ok(exit_code::OK)
     }
-}
-
-/// Sees the configuration of a package before anything is compiled.
-type Approve<'a> = dyn Fn(&PublishConfig, &SignConfig) -> Result<(), Error> + 'a;
-
-/// A module or component that went through every stage.
-struct Built {
-    report: PackageReport,
-    /// Where the configuration wants it.
-    publish: PublishConfig,
-    /// How the configuration wants it signed.
-    sign: SignConfig,
-    /// Its version, where it has one of its own.
-    version: Option<String>,
-}
-
-fn write_report(report: &Report, to: &Destination) -> Result<(), Error> {
-    let json = serde_json::to_vec_pretty(report).map_err(|e| Error::Internal(e.to_string()))?;
-    output::write_into_new(&to.report_path(), &json)
-}
-
-/// A name for a binary that came as a file, fit to be a file's name and a tag.
-fn file_metadata(file: &Path) -> Metadata {
-    let stem = file
-        .file_stem()
-        .map_or_else(|| "module".into(), |s| s.to_string_lossy());
-    let mut name: String = stem
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
-    if name.starts_with('.') {
-        name.insert(0, '_');
-    }
-    Metadata {
-        name,
-        version: "0.0.0".to_owned(),
-        ..Metadata::default()
-    }
-}
-
-/// `--target-dir`, else `CARGO_TARGET_DIR`, else `target` in the current folder.
-fn file_target_dir(cargo: &CargoFlags) -> Result<PathBuf, Error> {
-    let dir = cargo
-        .target_dir
-        .clone()
-        .or_else(|| {
-            std::env::var_os("CARGO_TARGET_DIR")
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        })
-        .unwrap_or_else(|| "target".into());
-    std::path::absolute(&dir).map_err(Error::io("resolve", &dir))
 }

@@ -30,6 +30,7 @@ pub enum Retry {
 
 /// A failed request.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Failure {
     /// `METHOD URL`, without the query.
     pub request: String,
@@ -49,6 +50,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whether content came that does not have its digest.
     pub altered: bool,
+    /// Whether more came than was announced, or than is read.
+    pub excess: bool,
 }
 
 /// Method and URL for people.
@@ -77,6 +80,16 @@ impl Failure {
             silent: false,
             hint: None,
             altered: false,
+            excess: false,
+        }
+    }
+
+    /// Content that is longer than it may be.
+    #[must_use]
+    pub fn excess(request: impl Into<String>, limit: usize) -> Self {
+        Failure {
+            excess: true,
+            ..Failure::protocol(request, format!("the reply is longer than {limit} bytes"))
         }
     }
 
@@ -162,6 +175,7 @@ impl Failure {
             silent: false,
             hint: None,
             altered: false,
+            excess: false,
         }
     }
 

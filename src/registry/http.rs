@@ -67,6 +67,7 @@ pub struct Client {
     // Each reads all the certificates of the system: made when it is needed.
     proxied: OnceLock<reqwest::Client>,
     direct: OnceLock<reqwest::Client>,
+    plain: OnceLock<reqwest::Client>,
     certificates: Vec<Certificate>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     on_retry: Box<OnRetry>,
@@ -90,6 +91,7 @@ impl Client {
         Ok(Client {
             proxied: OnceLock::new(),
             direct: OnceLock::new(),
+            plain: OnceLock::new(),
             certificates,
             hosts: Mutex::default(),
             on_retry,
@@ -118,22 +120,60 @@ impl Client {
     fn http(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
         let here = url.host_str().is_some_and(is_loopback);
         let direct = here && !local_proxy();
-        let slot = if direct { &self.direct } else { &self.proxied };
+        let plain = direct && url.scheme() == "http";
+        let slot = if plain {
+            &self.plain
+        } else if direct {
+            &self.direct
+        } else {
+            &self.proxied
+        };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("cargo-edgepack/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT.min(self.options.timeout))
-            .tls_certs_merge(self.certificates.iter().cloned());
-        if direct {
-            builder = builder.no_proxy();
+        let mut builder = self.builder(direct);
+        if plain {
+            // Nobody is asked for a certificate: reading all of the system's takes longer
+            // than the requests do.
+            builder = builder.tls_certs_only([]);
         }
         let client = builder
             .build()
             .map_err(|e| Failure::transport("setting up HTTP", &e))?;
         Ok(slot.get_or_init(|| client))
+    }
+
+    fn builder(&self, direct: bool) -> reqwest::ClientBuilder {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("cargo-edgepack/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(self.options.timeout))
+            .tls_certs_merge(self.certificates.iter().cloned());
+        if direct { builder.no_proxy() } else { builder }
+    }
+
+    /// A client for crates that send by themselves: the same proxies and certificates,
+    /// no redirects, and a limit for each request as a whole. `here` says that all of
+    /// it stays on this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    #[cfg(feature = "keyless")]
+    pub(crate) fn for_services(&self, here: bool) -> Result<reqwest::Client, Failure> {
+        self.builder(here && !local_proxy())
+            .timeout(self.options.timeout)
+            .build()
+            .map_err(|e| Failure::transport("setting up HTTP", &e))
+    }
+
+    /// Whether there is any reply at all.
+    #[cfg(feature = "keyless")]
+    pub(crate) async fn answers(&self, url: &str) -> bool {
+        let Ok(url) = url.parse() else { return false };
+        let request = reqwest::Request::new(Method::GET, url);
+        let reply = self.execute(request).await;
+        reply.is_ok_and(|reply| reply.status().is_success())
     }
 
     /// Sends once, without credentials of its own and without following anything.
@@ -215,7 +255,7 @@ pub async fn read_body(
     limit: usize,
     timeout: Duration,
 ) -> Result<Bytes, Failure> {
-    let too_long = || Failure::protocol(what, format!("the reply is longer than {limit} bytes"));
+    let too_long = || Failure::excess(what, limit);
     if reply
         .content_length()
         .is_some_and(|length| length > limit as u64)

@@ -1,4 +1,5 @@
-//! The sign stage: signatures are made and put beside what they sign.
+//! The sign stage: signatures and attestations are made and put beside what they are
+//! about.
 //!
 //! A signature by the same key that is there already is left as it is, so that a run
 //! that is repeated adds nothing; signatures of others stay. But for the numbers that
@@ -7,15 +8,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join;
 use serde_json::{Value, json};
 
+use super::attestation::Attestation;
 use super::key::SigningKey;
 use super::place::{Place, Trouble};
-use super::verify::{self, MAX_SIGNATURE, PREDICATE_ANNOTATION};
+use super::signer::Signer;
+use super::statement::{self, MAX_SIGNATURE, Wanted};
+use super::trust::Trust;
+use super::verify::{self, PREDICATE_ANNOTATION};
 use super::{Format, bundle, simple};
 use crate::error::Error;
 use crate::oci::{
-    Annotations, Blob, Descriptor, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest,
+    Annotations, Blob, Descriptor, Digest, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_MANIFEST, Manifest,
     annotation,
 };
 use crate::pack::Timestamp;
@@ -34,8 +40,8 @@ const MAX_TRIES: u32 = 8;
 /// How to sign.
 #[derive(Clone, Debug)]
 pub struct Signing {
-    /// With what.
-    pub key: Arc<SigningKey>,
+    /// Who.
+    pub signer: Arc<Signer>,
     /// In which formats.
     pub formats: Vec<Format>,
     /// The time that signatures carry; the artifact's own where there is none.
@@ -52,7 +58,7 @@ pub struct Signed {
 }
 
 /// Signs a manifest that is in a place. In a layout there are bundles alone, since the
-/// older form is a tag that registries know.
+/// older form is a tag that registries know; so it is without a key.
 ///
 /// # Errors
 ///
@@ -63,27 +69,90 @@ pub async fn sign(
     bytes: &[u8],
     signing: &Signing,
 ) -> Result<Vec<Signed>, Error> {
-    let mut signed = Vec::new();
-    for &format in &signing.formats {
-        let new = match (format, place) {
-            (Format::Legacy, Place::Layout(_)) => continue,
-            (Format::Legacy, Place::Remote(remote)) => {
-                add_legacy(remote, manifest, &signing.key).await?
+    let wanted = Wanted::SIGNATURE;
+    let bundle = async {
+        if !signing.formats.contains(&Format::Bundle) {
+            return Ok(None);
+        }
+        let statement = statement::make(&manifest.digest, wanted.predicate_type, json!({}))?;
+        let new = add(place, manifest, bytes, &wanted, &statement, signing).await?;
+        Ok::<_, Error>(Some(new))
+    };
+    let legacy = async {
+        match (place, &*signing.signer) {
+            (Place::Remote(remote), Signer::Key(key))
+                if signing.formats.contains(&Format::Legacy) =>
+            {
+                Ok(Some(add_legacy(remote, manifest, key).await?))
             }
-            (Format::Bundle, _) => {
-                let there = verify::look(place, &manifest.digest, signing.key.public(), format)
-                    .await?
-                    .found;
-                if there.is_none() {
-                    let created = created(place, bytes, signing.epoch).await?;
-                    add_bundle(place, manifest, &signing.key, created).await?;
-                }
-                there.is_none()
-            }
-        };
-        signed.push(Signed { format, new });
+            _ => Ok(None),
+        }
+    };
+    // They have nothing in common, and each of them waits for the registry most of the time.
+    let (bundle, legacy) = try_join(bundle, legacy).await?;
+    let signed = [(Format::Bundle, bundle), (Format::Legacy, legacy)];
+    Ok(signed
+        .into_iter()
+        .filter_map(|(format, new)| Some(Signed { format, new: new? }))
+        .collect())
+}
+
+/// Attests something about a manifest that is in a place: a predicate and its type. Says
+/// whether it had to, which it need not where the same was attested by the same signer.
+///
+/// # Errors
+///
+/// [`Error`].
+pub async fn attest(
+    place: Place<'_>,
+    manifest: &Descriptor,
+    bytes: &[u8],
+    attestation: &Attestation,
+    signing: &Signing,
+) -> Result<bool, Error> {
+    let Attestation {
+        predicate_type,
+        predicate,
+    } = attestation;
+    let wanted = Wanted {
+        predicate_type,
+        predicate: Some(predicate),
+    };
+    let statement = statement::make(&manifest.digest, predicate_type, predicate.clone())?;
+    add(place, manifest, bytes, &wanted, &statement, signing).await
+}
+
+/// Signs a statement about a manifest, whose bytes are given too, and lists the bundle
+/// as one of its referrers, unless what is `wanted` is there already.
+async fn add(
+    place: Place<'_>,
+    manifest: &Descriptor,
+    bytes: &[u8],
+    wanted: &Wanted<'_>,
+    statement: &[u8],
+    signing: &Signing,
+) -> Result<bool, Error> {
+    if let Some(trust) = signing.signer.trust().await? {
+        let there = verify::look(place, &manifest.digest, wanted, &trust, Format::Bundle).await?;
+        if there.found.is_some() {
+            return Ok(false);
+        }
     }
-    Ok(signed)
+    let bundle = signing.signer.bundle(&manifest.digest, statement).await?;
+    if bundle.len() as u64 > wanted.limit() {
+        return Err(Error::Signature {
+            message: format!(
+                "the bundle with the type `{}` would have {} bytes, more than the {} that are read when verifying",
+                wanted.predicate_type,
+                bundle.len(),
+                wanted.limit()
+            ),
+            hint: None,
+        });
+    }
+    let created = created(place, bytes, signing.epoch).await?;
+    add_bundle(place, manifest, wanted.predicate_type, bundle, created).await?;
+    Ok(true)
 }
 
 /// When the artifact was made: no clock may tell signatures of one artifact apart.
@@ -123,17 +192,15 @@ async fn created(
 async fn add_bundle(
     place: Place<'_>,
     subject: &Descriptor,
-    key: &SigningKey,
+    predicate_type: &str,
+    bundle: Vec<u8>,
     created: String,
 ) -> Result<(), Error> {
-    let layer = Blob::new(bundle::MEDIA_TYPE, bundle::make(&subject.digest, key)?);
+    let layer = Blob::new(bundle::MEDIA_TYPE, bundle);
     let config = Blob::new(MEDIA_TYPE_EMPTY, b"{}".to_vec());
     let annotations = Annotations::from([
         (CONTENT_ANNOTATION.to_owned(), CONTENT.to_owned()),
-        (
-            PREDICATE_ANNOTATION.to_owned(),
-            bundle::PREDICATE_TYPE.to_owned(),
-        ),
+        (PREDICATE_ANNOTATION.to_owned(), predicate_type.to_owned()),
         (annotation::CREATED.to_owned(), created),
     ]);
     let manifest = Manifest {
@@ -154,9 +221,7 @@ async fn add_bundle(
         MEDIA_TYPE_MANIFEST,
         serde_json::to_vec(&manifest).map_err(|e| Error::Internal(e.to_string()))?,
     );
-    for blob in [&config, &layer] {
-        place.put_blob(blob).await?;
-    }
+    try_join(place.put_blob(&config), place.put_blob(&layer)).await?;
     let listed_as = Descriptor {
         annotations,
         artifact_type: Some(bundle::MEDIA_TYPE.to_owned()),
@@ -175,10 +240,14 @@ async fn add_legacy(
 ) -> Result<bool, Error> {
     let place = Place::Remote(remote);
     let tag = simple::tag(&subject.digest);
+    let trust = Trust::Key(key.public().clone());
     let mut layer = None;
     for _ in 0..MAX_TRIES {
-        let there = verify::look(place, &subject.digest, key.public(), Format::Legacy).await?;
-        if there.found.is_some() {
+        let there = match &layer {
+            None => look(place, &subject.digest, &trust).await?,
+            Some(layer) => is_listed(place, &tag, layer).await?,
+        };
+        if there {
             return Ok(layer.is_some());
         }
         let layer = if let Some(layer) = &layer {
@@ -214,6 +283,27 @@ async fn add_legacy(
         message: format!("others change {}:{tag} all the time", remote.repository()),
         hint: Some("run the same command again".into()),
     })
+}
+
+/// Whether there is such a signature in the older form.
+async fn look(place: Place<'_>, subject: &Digest, trust: &Trust) -> Result<bool, Error> {
+    let wanted = Wanted::SIGNATURE;
+    let search = verify::look(place, subject, &wanted, trust, Format::Legacy).await?;
+    Ok(search.found.is_some())
+}
+
+/// Whether the manifest that is tagged lists this signature.
+async fn is_listed(place: Place<'_>, tag: &str, layer: &Blob) -> Result<bool, Error> {
+    let bytes = match place.manifest(tag).await {
+        Ok(Some((_, bytes))) => bytes,
+        // What is wrong with it is said where it is to be changed.
+        Ok(None) | Err(Trouble::Refused(_)) => return Ok(false),
+        Err(Trouble::Failed(error)) => return Err(error),
+    };
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let layers = manifest["layers"].as_array();
+    let digest = layer.descriptor.digest.as_str();
+    Ok(layers.is_some_and(|all| all.iter().any(|l| l["digest"] == digest)))
 }
 
 fn append(value: &mut Value, pointer: &str, item: serde_json::Result<Value>) {

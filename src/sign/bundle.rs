@@ -7,8 +7,6 @@
 //! <https://github.com/secure-systems-lab/dsse/blob/master/protocol.md>,
 //! <https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>.
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -16,6 +14,8 @@ use serde_json::Value;
 
 use super::key::{PublicKey, SigningKey};
 use super::refusal::Refusal;
+use super::statement::{self, PAYLOAD_TYPE, Wanted};
+use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 use crate::oci::Digest;
 use crate::registry::failure::printable;
@@ -23,14 +23,6 @@ use crate::registry::failure::printable;
 /// A bundle, as a layer and as the type of the artifact that holds it.
 /// <https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md>
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// The type of a statement's payload. <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>
-pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// What makes a statement a signature and no attestation.
-/// <https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md>
-pub const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
-/// <https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>
-const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
-const SHA256: &str = "sha256";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,24 +64,6 @@ struct Signature {
     sig: String,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Statement {
-    #[serde(rename = "_type")]
-    kind: String,
-    #[serde(default)]
-    subject: Vec<Subject>,
-    predicate_type: String,
-    #[serde(default)]
-    predicate: Value,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Subject {
-    #[serde(default)]
-    digest: BTreeMap<String, String>,
-}
-
 /// What is signed in place of the payload.
 /// <https://github.com/secure-systems-lab/dsse/blob/master/protocol.md#signature-definition>
 fn pre_authentication(payload: &[u8]) -> Vec<u8> {
@@ -101,23 +75,13 @@ fn pre_authentication(payload: &[u8]) -> Vec<u8> {
     [head.as_bytes(), payload].concat()
 }
 
-/// Signs a manifest's digest; the bundle's bytes.
+/// Signs a statement; the bundle's bytes.
 ///
 /// # Errors
 ///
 /// [`Error::Internal`].
-pub fn make(manifest: &Digest, key: &SigningKey) -> Result<Vec<u8>, Error> {
-    let failed = |e: serde_json::Error| Error::Internal(e.to_string());
-    let payload = serde_json::to_vec(&Statement {
-        kind: STATEMENT_TYPE.into(),
-        subject: vec![Subject {
-            digest: BTreeMap::from([(SHA256.into(), manifest.hex().into())]),
-        }],
-        predicate_type: PREDICATE_TYPE.into(),
-        predicate: Value::Object(serde_json::Map::new()),
-    })
-    .map_err(failed)?;
-    let signature = key.sign(&pre_authentication(&payload))?;
+pub fn make(statement: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
+    let signature = key.sign(&pre_authentication(statement))?;
     serde_json::to_vec(&Bundle {
         media_type: MEDIA_TYPE.into(),
         verification_material: Material {
@@ -127,28 +91,41 @@ pub fn make(manifest: &Digest, key: &SigningKey) -> Result<Vec<u8>, Error> {
             ..Material::default()
         },
         dsse_envelope: Some(Envelope {
-            payload: STANDARD.encode(&payload),
+            payload: STANDARD.encode(statement),
             payload_type: PAYLOAD_TYPE.into(),
             signatures: vec![Signature {
                 sig: STANDARD.encode(signature),
             }],
         }),
     })
-    .map_err(failed)
+    .map_err(|e| Error::Internal(e.to_string()))
 }
 
-/// Whether a bundle is a signature of this manifest by this key.
+/// A statement that somebody who is trusted made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Who.
+    pub by: SignedBy,
+    /// What it says, besides its type and the manifest.
+    pub predicate: Value,
+}
+
+/// Whether a bundle states what is wanted about this manifest, by whom is trusted.
 ///
 /// # Errors
 ///
 /// [`Refusal`].
-pub fn check(bytes: &[u8], manifest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
+pub fn check(
+    bytes: &[u8],
+    manifest: &Digest,
+    wanted: &Wanted<'_>,
+    trust: &Trust,
+) -> Result<Checked, Refusal> {
     let bundle: Bundle =
         serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("the bundle", &e))?;
     if bundle.media_type != MEDIA_TYPE {
         return Err(Refusal::of_type("the bundle", &bundle.media_type));
     }
-    let material = &bundle.verification_material;
     let envelope = bundle.dsse_envelope.ok_or(Refusal::NoEnvelope)?;
     if envelope.payload_type != PAYLOAD_TYPE {
         return Err(Refusal::PayloadType(printable(&envelope.payload_type)));
@@ -162,36 +139,33 @@ pub fn check(bytes: &[u8], manifest: &Digest, key: &PublicKey) -> Result<(), Ref
     let signature = STANDARD
         .decode(&signature.sig)
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
-    if !key.verifies(&pre_authentication(&payload), &signature) {
-        let certified = material.certificate.is_some() || material.x509_certificate_chain.is_some();
-        return Err(match &material.public_key {
-            _ if certified => Refusal::Certificate,
-            Some(named) if named.hint == key.hint() => Refusal::Changed,
-            Some(named) if !named.hint.is_empty() => Refusal::OtherKey,
-            _ => Refusal::OtherKeyOrChanged,
-        });
-    }
-    check_statement(&payload, manifest)
+    let by = match trust {
+        Trust::Key(key) => {
+            by_key(key, &payload, &signature, &bundle.verification_material)?;
+            SignedBy::from(key)
+        }
+        Trust::Identity(identity) => identity.root.check(bytes, &payload, manifest, identity)?,
+    };
+    let predicate = statement::check(&payload, manifest, wanted)?;
+    Ok(Checked { by, predicate })
 }
 
-/// Looks into a payload whose signature is good.
-fn check_statement(payload: &[u8], manifest: &Digest) -> Result<(), Refusal> {
-    let statement: Statement =
-        serde_json::from_slice(payload).map_err(|e| Refusal::senseless("the statement", &e))?;
-    if statement.predicate_type != PREDICATE_TYPE {
-        return Err(Refusal::Attestation(printable(&statement.predicate_type)));
+fn by_key(
+    key: &PublicKey,
+    payload: &[u8],
+    signature: &[u8],
+    material: &Material,
+) -> Result<(), Refusal> {
+    if key.verifies(&pre_authentication(payload), signature) {
+        return Ok(());
     }
-    if statement.kind != STATEMENT_TYPE {
-        return Err(Refusal::StatementType(printable(&statement.kind)));
-    }
-    let [subject] = &statement.subject[..] else {
-        return Err(Refusal::Subjects(statement.subject.len()));
-    };
-    match subject.digest.get(SHA256) {
-        Some(hex) if hex == manifest.hex() => Ok(()),
-        Some(hex) => Err(Refusal::OtherArtifact(printable(&format!("sha256:{hex}")))),
-        None => Err(Refusal::OtherArtifact("without a sha256 digest".into())),
-    }
+    let certified = material.certificate.is_some() || material.x509_certificate_chain.is_some();
+    Err(match &material.public_key {
+        _ if certified => Refusal::Certificate,
+        Some(named) if named.hint == key.hint() => Refusal::Changed,
+        Some(named) if !named.hint.is_empty() => Refusal::OtherKey,
+        _ => Refusal::OtherKeyOrChanged,
+    })
 }
 
 #[cfg(test)]
@@ -199,6 +173,16 @@ mod tests {
     use super::*;
     use crate::registry::credentials::Secret;
     use crate::sign::key;
+    use crate::sign::statement::SIGNATURE;
+
+    const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+
+    fn check(bytes: &[u8], manifest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
+        let trust = Trust::Key(key.clone());
+        let checked = super::check(bytes, manifest, &Wanted::SIGNATURE, &trust)?;
+        assert_eq!(checked.by, SignedBy::from(key));
+        Ok(())
+    }
 
     fn new_key() -> SigningKey {
         let made = key::generate(&Secret::new(String::new())).unwrap();
@@ -224,7 +208,8 @@ mod tests {
     fn each_rule_has_its_own_words() {
         let key = new_key();
         let manifest = Digest::of(b"m");
-        let made = make(&manifest, &key).unwrap();
+        let signed = statement::make(&manifest, SIGNATURE, serde_json::json!({})).unwrap();
+        let made = make(&signed, &key).unwrap();
         assert_eq!(check(&made, &manifest, key.public()), Ok(()));
         assert_eq!(
             check(&made, &manifest, new_key().public()),
@@ -250,16 +235,16 @@ mod tests {
                 statement(
                     STATEMENT_TYPE,
                     serde_json::json!([subject, subject]),
-                    PREDICATE_TYPE,
+                    SIGNATURE,
                 ),
                 Refusal::Subjects(2),
             ),
             (
-                statement(STATEMENT_TYPE, serde_json::json!([]), PREDICATE_TYPE),
+                statement(STATEMENT_TYPE, serde_json::json!([]), SIGNATURE),
                 Refusal::Subjects(0),
             ),
             (
-                statement("x", serde_json::json!([subject]), PREDICATE_TYPE),
+                statement("x", serde_json::json!([subject]), SIGNATURE),
                 Refusal::StatementType("x".into()),
             ),
         ] {
@@ -269,7 +254,7 @@ mod tests {
                 Err(refusal)
             );
         }
-        let good = statement(STATEMENT_TYPE, serde_json::json!([subject]), PREDICATE_TYPE);
+        let good = statement(STATEMENT_TYPE, serde_json::json!([subject]), SIGNATURE);
         let good = around(&good, &key);
         let changed = |pointer: &str, value: Value| {
             let mut bundle = good.clone();

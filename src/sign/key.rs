@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1, ED25519,
     EcdsaKeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
@@ -158,6 +158,7 @@ impl SigningKey {
                     message: format!("{name} is encrypted, and there is no password for it"),
                     hint: Some(format!("set {PASSWORD}, to nothing where there is none")),
                 })?;
+                gather_randomness();
                 opened = encrypted::open(block.contents(), &password).map_err(|e| {
                     let hint = match e {
                         SealError::Password => Some(format!("it is taken from {PASSWORD}")),
@@ -220,6 +221,16 @@ impl SigningKey {
             .map(|s| s.as_ref().to_vec())
             .map_err(|_| Error::Internal("failed to sign".into()))
     }
+}
+
+/// Lets the random numbers that signing needs be gathered on another thread while
+/// scrypt runs on this one: for the first of them the library measures the machine for
+/// as long as scrypt takes a good part of.
+fn gather_randomness() {
+    std::thread::spawn(|| {
+        // It is asked again where it is needed, and says then what is wrong.
+        let _ = SystemRandom::new().fill(&mut [0]);
+    });
 }
 
 /// Files of a new key pair.

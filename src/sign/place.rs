@@ -37,6 +37,8 @@ impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         if failure.altered {
             Trouble::Refused(Refusal::Altered)
+        } else if failure.excess {
+            Trouble::Refused(Refusal::Excess)
         } else if failure.status == Some(reqwest::StatusCode::NOT_FOUND) {
             Trouble::Refused(Refusal::Missing)
         } else {

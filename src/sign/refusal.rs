@@ -8,6 +8,9 @@ pub enum Refusal {
     /// The registry, or the layout, gave other bytes than were asked for.
     #[error("its content does not have its digest")]
     Altered,
+    /// The registry sends on and on.
+    #[error("it is longer than it says of itself, or than what is read")]
+    Excess,
     /// It is listed, and not there.
     #[error("it is listed, but it is not there")]
     Missing,
@@ -47,6 +50,15 @@ pub enum Refusal {
     /// A bundle of another kind.
     #[error("it is a bundle without a DSSE envelope")]
     NoEnvelope,
+    /// A bundle about a file holds a signature of its bytes.
+    #[error("it is a bundle without a signature of a file")]
+    NoMessageSignature,
+    /// The right key, or any, and another file.
+    #[error("it signs another file")]
+    OtherFile,
+    /// An SBOM of something else.
+    #[error("it is about another module, sha256:{0}")]
+    OtherModule(String),
     /// DSSE binds the type of the payload.
     #[error("its payload type is `{0}`, which is none of in-toto")]
     PayloadType(String),
@@ -65,21 +77,102 @@ pub enum Refusal {
     /// A certificate in place of a key.
     #[error("it was made with a certificate, not with a key")]
     Certificate,
+    /// A key in place of a certificate.
+    #[error("it was made with a key, not with a certificate")]
+    Keyed,
+    /// The older form knows no proofs that go without asking the log.
+    #[error("it was made with a certificate in the older form, which is only looked at for keys")]
+    OldCertificate,
+    /// A certificate, and a payload or a signature that is not the one it was used for.
+    #[error("it was made with a certificate, but was changed afterwards")]
+    ChangedCertified,
+    /// The right services, another name.
+    #[error("its certificate names `{found}`, and not {wanted}")]
+    OtherIdentity {
+        /// Whom it names.
+        found: String,
+        /// Whom it should.
+        wanted: String,
+    },
+    /// The name may be right, but it is given by somebody else.
+    #[error("`{found}` vouches for the name in its certificate, and not {wanted}")]
+    OtherIssuer {
+        /// Who does.
+        found: String,
+        /// Who should.
+        wanted: String,
+    },
+    /// Another certificate authority.
+    #[error("its certificate is not by an authority that is trusted: {0}")]
+    Authority(String),
+    /// Certificates last some minutes.
+    #[error("its certificate was not valid when it was made: {0}")]
+    NotValidThen(String),
+    /// Certificates are in a log.
+    #[error("that its certificate is in a log is not proved: {0}")]
+    Sct(String),
+    /// Signatures are in a log.
+    #[error("it has no proof that it is in a log")]
+    NoProof,
+    /// A proof for something else.
+    #[error("the proof that it is in a log does not hold: {0}")]
+    Proof(String),
+    /// A proof by somebody else.
+    #[error("the log's checkpoint is not by a log that is trusted: {0}")]
+    Checkpoint(String),
+    /// What is in the log is something else.
+    #[error("what the log holds is something else: {0}")]
+    Entry(String),
+    /// No clock that is trusted.
+    #[error("when it was made is not proved: {0}")]
+    Time(String),
+    /// Anything else that the rules of Sigstore ask for.
+    #[error("it breaks the rules for bundles: {0}")]
+    Sigstore(String),
     /// The statement is none.
     #[error("its statement has the type `{0}`, which is not known")]
     StatementType(String),
     /// An SBOM or the like.
     #[error("it is an attestation of the type `{0}`, which is no signature")]
     Attestation(String),
+    /// An attestation of another type than was asked for.
+    #[error("it states something of the type `{0}`")]
+    OtherStatement(String),
+    /// The right type, other words.
+    #[error("it states something else")]
+    OtherPredicate,
     /// A signature is about one thing.
     #[error("it is about {0} subjects in place of one")]
     Subjects(usize),
+    /// An attestation that its readers cannot read.
+    #[error("it is no {kind} that makes sense: {why}")]
+    Malformed {
+        /// Its short name.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// The right key, another artifact.
     #[error("it signs another artifact, {0}")]
     OtherArtifact(String),
 }
 
 impl Refusal {
+    /// Whether it may well be good, and somebody else's.
+    #[must_use]
+    pub fn is_by_others(&self) -> bool {
+        matches!(
+            self,
+            Refusal::OtherKey
+                | Refusal::OtherKeyOrChanged
+                | Refusal::Certificate
+                | Refusal::Keyed
+                | Refusal::OldCertificate
+                | Refusal::OtherIdentity { .. }
+                | Refusal::OtherIssuer { .. }
+        )
+    }
+
     /// A parser's error; its words are foreign.
     #[must_use]
     pub fn senseless(what: &'static str, why: &impl ToString) -> Self {

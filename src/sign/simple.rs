@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::key::{PublicKey, SigningKey};
+use super::key::SigningKey;
 use super::refusal::Refusal;
+use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 use crate::oci::{Blob, Descriptor, Digest};
 use crate::registry::failure::printable;
@@ -18,6 +19,8 @@ use crate::registry::failure::printable;
 pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation of that layer that holds the signature.
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The one that a signature without a key has.
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const TYPE: &str = "cosign container image signature";
 
 #[derive(Serialize, Deserialize)]
@@ -81,7 +84,7 @@ pub fn make(repository: &str, manifest: &Digest, key: &SigningKey) -> Result<Blo
     Ok(layer)
 }
 
-/// Whether a layer is a signature of this manifest by this key.
+/// Whether a layer is a signature of this manifest by whom is trusted.
 ///
 /// # Errors
 ///
@@ -90,8 +93,8 @@ pub fn check(
     layer: &Descriptor,
     bytes: &[u8],
     manifest: &Digest,
-    key: &PublicKey,
-) -> Result<(), Refusal> {
+    trust: &Trust,
+) -> Result<SignedBy, Refusal> {
     let signature = layer
         .annotations
         .get(SIGNATURE)
@@ -99,10 +102,15 @@ pub fn check(
     let signature = STANDARD
         .decode(signature)
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
+    let certified = layer.annotations.contains_key(CERTIFICATE);
+    let Trust::Key(key) = trust else {
+        return Err(if certified {
+            Refusal::OldCertificate
+        } else {
+            Refusal::Keyed
+        });
+    };
     if !key.verifies(bytes, &signature) {
-        let certified = layer
-            .annotations
-            .contains_key("dev.sigstore.cosign/certificate");
         return Err(if certified {
             Refusal::Certificate
         } else {
@@ -118,5 +126,5 @@ pub fn check(
     if signed != manifest.as_str() {
         return Err(Refusal::OtherArtifact(printable(signed)));
     }
-    Ok(())
+    Ok(SignedBy::from(key))
 }

@@ -25,6 +25,29 @@ pub enum KeySource {
     Variable(String),
 }
 
+/// Variables that hold secrets of signing wherever they are set.
+const SECRETS: [&str; 4] = [
+    PASSWORD,
+    "SIGSTORE_ID_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+];
+
+/// The variables that hold secrets, given the keys that are set, each a path or
+/// `env:NAME`.
+pub fn secret_variables<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let named = keys
+        .into_iter()
+        .filter_map(|key| key.strip_prefix(VARIABLE_PREFIX))
+        // Of these, setting or removing one is no use, or is refused.
+        .filter(|name| !name.is_empty() && !name.contains(['=', '\0']));
+    SECRETS
+        .into_iter()
+        .chain(named)
+        .map(str::to_owned)
+        .collect()
+}
+
 impl KeySource {
     /// Parses a path or `env:NAME`. The key itself is refused, and not repeated.
     ///
@@ -52,12 +75,39 @@ impl KeySource {
         }
     }
 
-    /// For errors.
-    fn name(&self) -> String {
+    /// For people.
+    #[must_use]
+    pub fn name(&self) -> String {
         match self {
             KeySource::File(path) => format!("the key `{}`", path.display()),
             KeySource::Variable(name) => format!("the key in {name}"),
         }
+    }
+
+    /// The key's bytes, in whatever form.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is too large.
+    pub fn bytes(&self) -> Result<Vec<u8>, Error> {
+        match self {
+            KeySource::Variable(_) => Ok(self.read()?.reveal().as_bytes().to_vec()),
+            KeySource::File(path) => self.read_file(path),
+        }
+    }
+
+    fn read_file(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut bytes))
+            .map_err(Error::io("read", path))?;
+        if bytes.len() as u64 > MAX_KEY {
+            return Err(Error::Signature {
+                message: format!("{} is too large for a key", self.name()),
+                hint: None,
+            });
+        }
+        Ok(bytes)
     }
 
     fn read(&self) -> Result<Secret, Error> {
@@ -69,16 +119,7 @@ impl KeySource {
                 })?
             }
             KeySource::File(path) => {
-                let mut bytes = Vec::new();
-                std::fs::File::open(path)
-                    .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut bytes))
-                    .map_err(Error::io("read", path))?;
-                if bytes.len() as u64 > MAX_KEY {
-                    return Err(Error::Signature {
-                        message: format!("{} is too large for a key", self.name()),
-                        hint: None,
-                    });
-                }
+                let bytes = self.read_file(path)?;
                 String::from_utf8(bytes).map_err(|_| Error::Signature {
                     message: format!("{} is no PEM", self.name()),
                     hint: None,
@@ -104,6 +145,18 @@ impl KeySource {
     /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
     pub fn signing(&self) -> Result<SigningKey, Error> {
         SigningKey::parse(self.read()?.reveal(), &self.name(), password)
+    }
+
+    /// [`KeySource::signing`] on another thread.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn signing_beside(&self) -> Result<SigningKey, Error> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.signing())
+            .await
+            .map_err(|e| Error::Internal(format!("failed to open the key: {e}")))?
     }
 }
 
@@ -160,13 +213,29 @@ fn exists(path: &Path) -> Error {
 /// [`Error::Usage`] where one of them is there, or [`Error::Io`].
 pub fn write_pair([private, public]: &[PathBuf; 2], password: &Secret) -> Result<Generated, Error> {
     let made = key::generate(password)?;
-    write_new(private, made.private.as_bytes(), 0o600)?;
-    if let Err(error) = write_new(public, made.public.as_bytes(), 0o644) {
+    let paths = [private.clone(), public.clone()];
+    write_files(&paths, made.private.as_bytes(), made.public.as_bytes())?;
+    Ok(made)
+}
+
+/// Writes the two files of a pair, the private one for its owner alone. Neither takes the
+/// place of a file that is there.
+///
+/// # Errors
+///
+/// [`Error::Usage`] where one of them is there, or [`Error::Io`].
+pub fn write_files(
+    [private, public]: &[PathBuf; 2],
+    private_key: &[u8],
+    public_key: &[u8],
+) -> Result<(), Error> {
+    write_new(private, private_key, 0o600)?;
+    if let Err(error) = write_new(public, public_key, 0o644) {
         // Half a pair is worth nothing, and would be in the way next time.
         let _ = std::fs::remove_file(private);
         return Err(error);
     }
-    Ok(made)
+    Ok(())
 }
 
 #[cfg_attr(not(unix), expect(unused_variables, reason = "modes are unix's"))]

@@ -1,22 +1,26 @@
-//! The verify stage: whether a key stands behind an artifact.
+//! The verify stage: whether somebody who is trusted stands behind an artifact.
 //!
 //! The reference is resolved once, and all that follows is about that digest. What is
 //! found beside the artifact is a claim by anybody who may write there: nothing in it
 //! counts before a signature over it was found good, and what does not count is refused
 //! with a reason. How much is looked at is bounded.
 
+use serde_json::Value;
+
 use super::Format;
-use super::bundle;
-use super::key::PublicKey;
+use super::attestation::Kind;
+use super::bundle::{self, Checked};
 use super::place::{Place, Trouble};
 use super::refusal::Refusal;
 use super::simple;
+use super::statement::{MAX_SIGNATURE, Wanted};
+use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, MEDIA_TYPE_MANIFEST, Manifest};
 use crate::registry::failure::printable;
+use crate::sbom;
+use crate::unpack::{self, Payload};
 
-/// A bundle or a payload above this size is none.
-pub const MAX_SIGNATURE: u64 = 1 << 20;
 /// So many referrers, or layers, that may be signatures are looked at.
 pub const MAX_CANDIDATES: usize = 100;
 /// How many reasons an error lists.
@@ -26,13 +30,19 @@ pub const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
 /// What cosign 3 lists its bundles as, where a registry does not list by itself.
 const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// A signature that holds.
+/// A signature, or an attestation, that holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
     /// How it is kept.
     pub format: Format,
     /// The manifest that holds it.
     pub manifest: Digest,
+    /// Who made it.
+    #[serde(flatten)]
+    pub by: SignedBy,
+    /// What it says, where it is an attestation.
+    #[serde(skip)]
+    pub predicate: Value,
 }
 
 /// What a look for signatures in one format found.
@@ -42,8 +52,8 @@ pub struct Search {
     pub found: Option<Verified>,
     /// What does not count: what it is, and why.
     pub refused: Vec<(String, Refusal)>,
-    /// Bundles that say of themselves that they are something else.
-    pub attestations: usize,
+    /// Bundles that say of themselves that they state something else.
+    pub others: usize,
 }
 
 /// Fetches the manifest that a reference stands for and checks it against its digest.
@@ -70,7 +80,7 @@ pub async fn resolve(place: Place<'_>, version: &str) -> Result<(Descriptor, Vec
     }
 }
 
-/// Whether this key signed this manifest.
+/// Whether somebody who is trusted states what is wanted about this manifest.
 ///
 /// # Errors
 ///
@@ -79,26 +89,106 @@ pub async fn resolve(place: Place<'_>, version: &str) -> Result<(Descriptor, Vec
 pub async fn verify(
     place: Place<'_>,
     manifest: &Digest,
-    key: &PublicKey,
+    wanted: &Wanted<'_>,
+    trust: &Trust,
 ) -> Result<Verified, Error> {
     let mut refused = Vec::new();
-    let mut attestations = 0;
+    let mut others = 0;
     for format in Format::ALL {
-        let search = look(place, manifest, key, format).await?;
+        let search = look(place, manifest, wanted, trust, format).await?;
         if let Some(found) = search.found {
             return Ok(found);
         }
         refused.extend(search.refused);
-        attestations += search.attestations;
+        others += search.others;
     }
-    Err(unsigned(
-        &format!("{}@{manifest}", place.name()),
-        &refused,
-        attestations,
-    ))
+    let name = format!("{}@{manifest}", place.name());
+    Err(unsigned(&name, wanted, trust, &refused, others))
 }
 
-/// Looks for a signature in one format.
+/// What holds of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The signature.
+    pub signature: Verified,
+    /// The attestations that had to be there, by the same signer.
+    pub attestations: Vec<(Kind, Verified)>,
+}
+
+/// Whether one of those who are trusted signed a manifest, whose bytes are given too, and
+/// made the attestations that are required.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub async fn verify_all(
+    place: Place<'_>,
+    manifest: &Digest,
+    bytes: &[u8],
+    require: &[Kind],
+    trusted: &[Trust],
+) -> Result<Outcome, Error> {
+    let mut first = None;
+    for trust in trusted {
+        let signature = match verify(place, manifest, &Wanted::SIGNATURE, trust).await {
+            Ok(signature) => signature,
+            // The next one may have signed.
+            Err(error @ Error::Signature { .. }) => {
+                first.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let mut attestations = Vec::new();
+        for &kind in require {
+            let wanted = Wanted::of_type(kind.predicate_type());
+            let verified = verify(place, manifest, &wanted, trust).await?;
+            if kind == Kind::Sbom {
+                is_about(&verified.predicate, bytes).map_err(|refusal| Error::Signature {
+                    message: format!(
+                        "the SBOM of {}@{manifest} in {}: {refusal}",
+                        place.name(),
+                        verified.manifest
+                    ),
+                    hint: Some("whoever signed it attested the wrong file".into()),
+                })?;
+            }
+            attestations.push((kind, verified));
+        }
+        return Ok(Outcome {
+            signature,
+            attestations,
+        });
+    }
+    Err(match (first, trusted.len()) {
+        (Some(Error::Signature { message, .. }), count @ 2..) => Error::Signature {
+            message: format!("none of {count} keys that are trusted: {message}"),
+            hint: Some("check that the keys are those of who published it".into()),
+        },
+        (Some(error), _) => error,
+        (None, _) => Error::usage("nothing says who must have signed"),
+    })
+}
+
+/// Whether the SBOM of a module is about the one in this manifest, as far as both say so.
+///
+/// # Errors
+///
+/// [`Refusal::OtherModule`].
+pub fn is_about(sbom: &Value, manifest: &[u8]) -> Result<(), Refusal> {
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
+        return Ok(());
+    };
+    let Ok(Payload::Raw(layer)) = unpack::locate(&manifest) else {
+        return Ok(());
+    };
+    match sbom::module_of(sbom) {
+        Some(hex) if hex != layer.digest.hex() => Err(Refusal::OtherModule(printable(hex))),
+        _ => Ok(()),
+    }
+}
+
+/// Looks for it in one format. The older one holds signatures alone.
 ///
 /// # Errors
 ///
@@ -106,19 +196,22 @@ pub async fn verify(
 pub async fn look(
     place: Place<'_>,
     manifest: &Digest,
-    key: &PublicKey,
+    wanted: &Wanted<'_>,
+    trust: &Trust,
     format: Format,
 ) -> Result<Search, Error> {
     match format {
-        Format::Bundle => look_for_bundle(place, manifest, key).await,
-        Format::Legacy => look_for_legacy(place, manifest, key).await,
+        Format::Bundle => look_for_bundle(place, manifest, wanted, trust).await,
+        Format::Legacy if wanted.is_signature() => look_for_legacy(place, manifest, trust).await,
+        Format::Legacy => Ok(Search::default()),
     }
 }
 
 async fn look_for_bundle(
     place: Place<'_>,
     manifest: &Digest,
-    key: &PublicKey,
+    wanted: &Wanted<'_>,
+    trust: &Trust,
 ) -> Result<Search, Error> {
     let mut search = Search::default();
     let mut candidates = place.referrers(manifest).await?;
@@ -130,8 +223,8 @@ async fn look_for_bundle(
     });
     // Only to leave out: what is left is looked at whatever it says of itself.
     candidates.retain(|c| match c.annotations.get(PREDICATE_ANNOTATION) {
-        Some(kind) if kind != bundle::PREDICATE_TYPE => {
-            search.attestations += 1;
+        Some(kind) if kind != wanted.predicate_type => {
+            search.others += 1;
             false
         }
         _ => true,
@@ -140,11 +233,13 @@ async fn look_for_bundle(
         return Err(too_many(place, manifest, candidates.len(), "referrers"));
     }
     for candidate in candidates {
-        match check_referrer(place, &candidate, manifest, key).await {
-            Ok(()) => {
+        match check_referrer(place, &candidate, manifest, wanted, trust).await {
+            Ok(Checked { by, predicate }) => {
                 search.found = Some(Verified {
                     format: Format::Bundle,
                     manifest: candidate.digest,
+                    by,
+                    predicate,
                 });
                 break;
             }
@@ -161,8 +256,9 @@ async fn check_referrer(
     place: Place<'_>,
     candidate: &Descriptor,
     about: &Digest,
-    key: &PublicKey,
-) -> Result<(), Trouble> {
+    wanted: &Wanted<'_>,
+    trust: &Trust,
+) -> Result<Checked, Trouble> {
     let (_, bytes) = place
         .manifest(candidate.digest.as_str())
         .await?
@@ -182,14 +278,14 @@ async fn check_referrer(
     if layer.media_type != bundle::MEDIA_TYPE {
         return Err(Refusal::of_type("its layer", &layer.media_type).into());
     }
-    let bytes = place.blob(layer, MAX_SIGNATURE).await?;
-    Ok(bundle::check(&bytes, about, key)?)
+    let bytes = place.blob(layer, wanted.limit()).await?;
+    Ok(bundle::check(&bytes, about, wanted, trust)?)
 }
 
 async fn look_for_legacy(
     place: Place<'_>,
     manifest: &Digest,
-    key: &PublicKey,
+    trust: &Trust,
 ) -> Result<Search, Error> {
     let mut search = Search::default();
     let tag = simple::tag(manifest);
@@ -221,11 +317,13 @@ async fn look_for_legacy(
         ));
     }
     for layer in &parsed.layers {
-        match check_layer(place, layer, manifest, key).await {
-            Ok(()) => {
+        match check_layer(place, layer, manifest, trust).await {
+            Ok(by) => {
                 search.found = Some(Verified {
                     format: Format::Legacy,
                     manifest: descriptor.digest,
+                    by,
+                    predicate: Value::Null,
                 });
                 break;
             }
@@ -242,13 +340,13 @@ async fn check_layer(
     place: Place<'_>,
     layer: &Descriptor,
     manifest: &Digest,
-    key: &PublicKey,
-) -> Result<(), Trouble> {
+    trust: &Trust,
+) -> Result<SignedBy, Trouble> {
     if layer.media_type != simple::MEDIA_TYPE {
         return Err(Refusal::of_type("it", &layer.media_type).into());
     }
     let bytes = place.blob(layer, MAX_SIGNATURE).await?;
-    Ok(simple::check(layer, &bytes, manifest, key)?)
+    Ok(simple::check(layer, &bytes, manifest, trust)?)
 }
 
 fn parse(bytes: &[u8]) -> Result<Manifest, Refusal> {
@@ -270,10 +368,25 @@ fn too_many(place: Place<'_>, manifest: &Digest, count: usize, what: &str) -> Er
     }
 }
 
-fn unsigned(name: &str, refused: &[(String, Refusal)], attestations: usize) -> Error {
+fn unsigned(
+    name: &str,
+    wanted: &Wanted<'_>,
+    trust: &Trust,
+    refused: &[(String, Refusal)],
+    others: usize,
+) -> Error {
     if refused.is_empty() {
+        if !wanted.is_signature() {
+            return Error::Signature {
+                message: format!("{name} has no {}", wanted.name()),
+                hint: Some(
+                    "publish attests it where it signs; to what is published: cargo edgepack sign REF --attest TYPE=FILE"
+                        .into(),
+                ),
+            };
+        }
         let mut message = format!("{name} is not signed");
-        if attestations > 0 {
+        if others > 0 {
             message.push_str(": it has attestations, and those are no signatures");
         }
         return Error::Signature {
@@ -289,21 +402,17 @@ fn unsigned(name: &str, refused: &[(String, Refusal)], attestations: usize) -> E
     if refused.len() > MAX_REASONS {
         reasons.push(format!("and {} more", refused.len() - MAX_REASONS));
     }
-    let by_others = refused.iter().all(|(_, why)| {
-        matches!(
-            why,
-            Refusal::OtherKey | Refusal::OtherKeyOrChanged | Refusal::Certificate
-        )
-    });
+    let what = wanted.name();
+    let by_others = refused.iter().all(|(_, why)| why.is_by_others());
+    let hint = match trust {
+        _ if !by_others => "do not use the artifact before you know why",
+        Trust::Key(_) => "check that the key is that of who published it",
+        Trust::Identity(_) => {
+            "check that the identity and its issuer are those of who published it"
+        }
+    };
     Error::Signature {
-        message: format!("{name} has no signature that holds: {}", reasons.join("; ")),
-        hint: Some(
-            if by_others {
-                "check that the key is that of who published it"
-            } else {
-                "do not use the artifact before you know why"
-            }
-            .into(),
-        ),
+        message: format!("{name} has no {what} that holds: {}", reasons.join("; ")),
+        hint: Some(hint.into()),
     }
 }

@@ -42,19 +42,44 @@ pub struct Metadata {
     pub dependencies: Vec<Dependency>,
     /// Whether a `signature` section is there. It is not verified here.
     pub signed: bool,
+    /// The same crates as the section lists them, with what depends on what.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub crates: Vec<Crate>,
+}
+
+/// An entry of `.dep-v0`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Crate {
+    /// The crate's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `crates.io`, `git`, `local`, `registry`, or something else.
+    #[serde(default)]
+    pub source: String,
+    /// `build` for what is not in the binary.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// The crates that it depends on: places in the list.
+    #[serde(default, rename = "dependencies")]
+    pub requires: Vec<usize>,
+    /// Whether it is the crate that the binary was made of.
+    #[serde(default)]
+    pub root: bool,
+}
+
+impl Crate {
+    /// Whether it is in the binary.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.kind.as_deref() != Some("build")
+    }
 }
 
 #[derive(Deserialize)]
 struct Auditable {
-    packages: Vec<AuditablePackage>,
-}
-
-#[derive(Deserialize)]
-struct AuditablePackage {
-    name: String,
-    version: String,
-    #[serde(default)]
-    kind: Option<String>,
+    packages: Vec<Crate>,
 }
 
 /// Collects the metadata of a binary and of every module inside it.
@@ -80,13 +105,26 @@ pub fn read(bytes: &[u8]) -> wasmparser::Result<Metadata> {
                 }
             }
         } else if section.name() == DEPENDENCIES_SECTION {
-            found.dependencies.extend(dependencies(section.data()));
+            let before = found.crates.len();
+            for mut entry in crates(section.data()) {
+                for place in &mut entry.requires {
+                    *place = place.saturating_add(before);
+                }
+                found.crates.push(entry);
+            }
         }
     }
     for values in found.producers.values_mut() {
         values.sort_unstable();
         values.dedup();
     }
+    let inside = found.crates.iter().filter(|c| c.is_inside());
+    found.dependencies = inside
+        .map(|c| Dependency {
+            name: c.name.clone(),
+            version: c.version.clone(),
+        })
+        .collect();
     found
         .dependencies
         .sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
@@ -97,21 +135,11 @@ pub fn read(bytes: &[u8]) -> wasmparser::Result<Metadata> {
     Ok(found)
 }
 
-fn dependencies(compressed: &[u8]) -> Vec<Dependency> {
+fn crates(compressed: &[u8]) -> Vec<Crate> {
     let mut json = Vec::new();
     let mut unpacked = flate2::read::ZlibDecoder::new(compressed).take(MAX_DEPENDENCIES_JSON);
     if unpacked.read_to_end(&mut json).is_err() {
         return Vec::new();
     }
-    let Ok(list) = serde_json::from_slice::<Auditable>(&json) else {
-        return Vec::new();
-    };
-    list.packages
-        .into_iter()
-        .filter(|p| p.kind.as_deref() != Some("build"))
-        .map(|p| Dependency {
-            name: p.name,
-            version: p.version,
-        })
-        .collect()
+    serde_json::from_slice::<Auditable>(&json).map_or_else(|_| Vec::new(), |list| list.packages)
 }

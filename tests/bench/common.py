@@ -1,14 +1,27 @@
 """What the benchmarks share: runs that take turns, and what they cost."""
 
+import json
 import math
+import os
 import pathlib
+import re
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import time
 import typing
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = ROOT / "target/release/cargo-edgepack"
+MB = 1_000_000
+PIECE = 1 << 20
+USER, PASSWORD = "bench", "bench"
+# bcrypt of the password: the one form that docker-registry takes.
+HTPASSWD = f"{USER}:$2y$04$abcdefghijklmnopqrstuuzhC/M8aT3lFNlRSgWrnQYETvrF83G8W\n"
 
 # A process is charged with the memory of the one that starts it, so that has to be
 # small: an interpreter with nothing in it takes 8 MB, less than any program measured.
@@ -61,3 +74,93 @@ def medians(rows):
 
 def geometric(values):
     return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def compared(rows):
+    """Both sides' medians, and the ratio of medians, of pairs and of least times."""
+    a, b = medians(rows)
+    pairs = statistics.median(x.seconds / y.seconds for x, y in rows)
+    least = min(x.seconds for x, _ in rows) / min(y.seconds for _, y in rows)
+    return a, b, a.seconds / b.seconds, pairs, least
+
+
+def homeless(folder):
+    """An environment in which nobody finds the user's files."""
+    home = folder / "home"
+    home.mkdir()
+    env = {name: os.environ[name] for name in ["PATH", "TMPDIR"] if name in os.environ}
+    env |= {"HOME": str(home), "DOCKER_CONFIG": str(home), "EDGEPACK_CACHE_DIR": str(folder / "cache")}
+    return env | {"XDG_CONFIG_HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+
+
+def leb(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def section(kind, length, head):
+    return bytes([kind]) + leb(length) + head
+
+
+def write_module(path, size):
+    """A valid module of about `size` bytes: a memory, and data that does not compress."""
+    limits = b"\x01\x00" + leb(-(-size // 65536))
+    head = b"\x01\x00\x41\x00\x0b" + leb(size)
+    with open(path, "wb") as file:
+        file.write(b"\0asm\x01\0\0\0")
+        file.write(section(5, len(limits), limits))
+        file.write(section(11, len(head) + size, head))
+        for start in range(0, size, PIECE):
+            file.write(os.urandom(min(PIECE, size - start)))
+
+
+class Registry:
+    """docker-registry with its files in a folder."""
+
+    def __init__(self, peers, folder, guarded=False):
+        folder.mkdir()
+        self.storage = folder / "storage"
+        self.log = folder / "log"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        config = {
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
+            "http": {"addr": self.host, "secret": "the same for every process"},
+        }
+        if guarded:
+            (folder / "htpasswd").write_text(HTPASSWD)
+            config["auth"] = {"htpasswd": {"realm": "benchmark", "path": str(folder / "htpasswd")}}
+        # JSON is YAML.
+        (folder / "config.yml").write_text(json.dumps(config))
+        with open(self.log, "wb") as log:
+            command = [peers / "docker-registry", "serve", folder / "config.yml"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://{self.host}/v2/")
+            except urllib.error.HTTPError:
+                return
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        self.close()
+        raise SystemExit("docker-registry does not start")
+
+    def empty(self):
+        shutil.rmtree(self.storage, ignore_errors=True)
+
+    def requests(self):
+        """Methods and paths of all requests so far, from the access log."""
+        time.sleep(0.3)
+        return re.findall(r'"([A-Z]+) (\S+) HTTP/[0-9.]+"', self.log.read_text())
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()

@@ -233,7 +233,8 @@ fn a_project_that_does_not_compile() {
         "the compiler's colours are kept"
     );
     assert_eq!(done.stdout, "");
-    assert!(!place.join("app/target/edgepack").exists());
+    assert!(!place.join("app/target/edgepack/app.wasm").exists());
+    assert!(!place.join("app/target/edgepack/oci").exists());
 }
 
 #[test]
@@ -403,7 +404,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn a_report_that_no_longer_holds_is_removed() {
+fn a_report_that_no_longer_holds_is_replaced() {
     let place = Place::new();
     package(&place, "app", "app", "", Some(HELLO));
     let args = ["build", "--manifest-path", "app/Cargo.toml"];
@@ -412,6 +413,16 @@ fn a_report_that_no_longer_holds_is_removed() {
     assert!(report.is_file());
     place.write("app/src/main.rs", "fn main() { nonsense }\n");
     place.run(args).exits(101);
+    let text = std::fs::read_to_string(&report).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["outcome"], "cargo");
+    assert_eq!(told["packages"], serde_json::json!([]));
+    assert!(place.join("app/target/edgepack/app.wasm").is_file());
+    // It is gone where a run ends before it has anything to tell.
+    place.write("m.wasm", "no Wasm");
+    place
+        .run(["build", "m.wasm", "--target-dir", "app/target"])
+        .exits(3);
     assert!(!report.exists());
     assert!(
         place.join("app/target/edgepack/app.wasm").is_file(),

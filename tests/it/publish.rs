@@ -213,7 +213,7 @@ fn packages_by_name() {
     let front = Registry::with(Options {
         files: BTreeMap::from([(
             "/.well-known/wasm-pkg/registry.json".to_owned(),
-            metadata.to_string(),
+            metadata.to_string().into_bytes(),
         )]),
         ..Options::default()
     });

@@ -133,6 +133,7 @@ fn referrers_that_do_not_count() {
         json!(1_u64 << 30),
         "more than the 1048576",
     );
+    check("/layers/0/size", json!(10), "longer than it says of itself");
     check(
         "/layers/0/mediaType",
         "text/plain".into(),

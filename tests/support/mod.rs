@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub mod artifact;
+pub mod ci;
 pub mod engine;
 pub mod peak;
 pub mod peers;
@@ -8,4 +9,5 @@ pub mod registry;
 pub mod script;
 pub mod shrinking;
 pub mod signed;
+pub mod sigstore;
 pub mod tool;

@@ -68,7 +68,7 @@ pub struct Options {
     /// The longest page of tags.
     pub page: usize,
     /// Files that are served beside, by path.
-    pub files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Default for Options {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Reporting, Signing};
+use super::{BuildFlags, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -19,12 +19,21 @@ pub struct Publish {
     /// How to sign.
     #[command(flatten)]
     pub signing: Signing,
+    /// Whether an SBOM is attested.
+    #[command(flatten)]
+    pub sbom: SbomSwitch,
+    /// Whether provenance is.
+    #[command(flatten)]
+    pub provenance: ProvenanceSwitch,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,
     /// How to build.
     #[command(flatten)]
     pub build: BuildFlags,
+    /// What is reported.
+    #[command(flatten)]
+    pub reporting: Results,
 }
 
 /// Where artifacts go.
@@ -91,7 +100,7 @@ pub struct Pull {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout.
     #[arg(
         value_name = "REF",
-        required_unless_present = "package",
+        required_unless_present_any = ["package", "policy"],
         conflicts_with = "package"
     )]
     pub reference: Option<String>,
@@ -101,10 +110,9 @@ pub struct Pull {
     /// Where the module goes; `-` stands for stdout.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Write nothing unless the artifact is signed with this public key: a path, or
-    /// env:NAME for a variable that holds it.
-    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
-    pub key: Option<String>,
+    /// Write nothing unless this holds.
+    #[command(flatten)]
+    pub demands: Demands,
     /// How to speak to the registry.
     #[command(flatten)]
     pub access: Access,

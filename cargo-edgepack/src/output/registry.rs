@@ -48,13 +48,21 @@ impl Printer {
             };
             row("tag", &format!("{} ({state})", tag.name));
         }
+        let state = |state| match state {
+            SignatureState::Made => "made",
+            SignatureState::Unchanged => "was there",
+            SignatureState::Planned => "would be made",
+        };
         for signature in &report.signatures {
-            let state = match signature.state {
-                SignatureState::Made => "made",
-                SignatureState::Unchanged => "was there",
-                SignatureState::Planned => "would be made",
-            };
+            let state = state(signature.state);
             row("signature", &format!("{} ({state})", signature.format));
+        }
+        for attestation in &report.attestations {
+            let state = state(attestation.state);
+            row(
+                "attested",
+                &format!("{} ({state})", attestation.predicate_type),
+            );
         }
         if report.dry_run {
             for blob in &item.bundle.blobs {

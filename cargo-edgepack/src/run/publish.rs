@@ -18,14 +18,18 @@ use edgepack::registry::http::{Options, block_on};
 use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
 use edgepack::report::{
-    OciReport, PublishReport, Report, SignatureReport, SignatureState, TagReport, TagState,
+    AttestationReport, OciReport, PublishReport, Report, SignatureReport, SignatureState,
+    TagReport, TagState,
 };
 use edgepack::sign::Format;
 use edgepack::sign::attach::Signing;
+use edgepack::sign::attestation::Attestation;
 
+use super::App;
+use super::attest::Wishes;
+use super::build::{Approve, Built};
 use super::sign::Signers;
-use super::{App, Approve, Built, write_report};
-use crate::cli::{MessageFormat, Publish};
+use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
 
 /// An artifact in a layout that has to find its place.
@@ -38,6 +42,32 @@ struct Candidate {
     manifest: edgepack::oci::Descriptor,
     publish: edgepack::config::PublishConfig,
     sign: SignConfig,
+    attestations: Vec<Attestation>,
+}
+
+/// What flags and variables say about attestations.
+struct Switches {
+    sbom: Option<bool>,
+    provenance: Option<bool>,
+}
+
+impl Switches {
+    fn new(flags: &Publish) -> Result<Self, Error> {
+        let sbom = flags.sbom.wish();
+        let provenance = flags.provenance.wish();
+        Ok(Switches {
+            sbom: sbom.or(environment::switch(environment::PUBLISH_SBOM)?),
+            provenance: provenance.or(environment::switch(environment::PUBLISH_PROVENANCE)?),
+        })
+    }
+
+    /// What is signed has both, unless somebody says otherwise.
+    fn wishes(&self, config: &edgepack::config::PublishConfig, signed: bool) -> Wishes {
+        Wishes {
+            sbom: self.sbom.or(config.sbom).unwrap_or(signed),
+            provenance: self.provenance.or(config.provenance).unwrap_or(signed),
+        }
+    }
 }
 
 impl App {
@@ -58,24 +88,21 @@ impl App {
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
         let options = self.options(&flags.access)?;
-        let signers = Signers::new(&flags.signing)?;
-        let quiet = |_: &str| {};
+        let signers = Signers::new(&flags.signing, self.client(options.clone())?)?;
         check_sources(flags)?;
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
             destination_of(&edgepack::config::PublishConfig::default())?;
-            signers.of(&SignConfig::default(), &quiet)?;
+            signers.of(&SignConfig::default(), None)?;
         }
 
+        let switches = Switches::new(flags)?;
         let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
-            signers.of(sign, &quiet)?;
-            destination_of(config).map(|_| ())
+            let signed = signers.of(sign, None)?.is_some();
+            destination_of(config)?;
+            Ok(switches.wishes(config, signed))
         })?;
         if report.exit_code() != exit_code::OK {
-            self.finish(
-                &report,
-                folder.as_ref(),
-                flags.build.reporting.message_format,
-            )?;
+            self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
             return Ok(report.exit_code());
         }
 
@@ -125,6 +152,7 @@ impl App {
                             .warning(&format!("`{}` is not published", item.name));
                     }
                     self.printer.error(&error);
+                    report.fail(&error);
                     code = if code == exit_code::OK {
                         error.exit_code()
                     } else {
@@ -133,11 +161,7 @@ impl App {
                 }
             }
         }
-        self.finish(
-            &report,
-            folder.as_ref(),
-            flags.build.reporting.message_format,
-        )?;
+        self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
         Ok(code)
     }
 
@@ -156,7 +180,13 @@ impl App {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(candidate.layout.subjects()?),
             };
-            let signing = signers.of(&candidate.sign, &|text| self.printer.note(text))?;
+            let signing = signers.of(&candidate.sign, Some(&|text| self.printer.note(text)))?;
+            if signing.is_none() && !candidate.attestations.is_empty() {
+                self.printer.note(&format!(
+                    "`{}` is not signed, so that no SBOM and no provenance are attached to it",
+                    candidate.name
+                ));
+            }
             items.push(item(candidate, place, known, to_layout, signing)?);
         }
         Ok(items)
@@ -166,29 +196,15 @@ impl App {
         &self,
         report: &Report,
         folder: Option<&edgepack::pipeline::Destination>,
-        format: MessageFormat,
+        format: ReportFormat,
     ) -> Result<(), Error> {
-        if let Some(folder) = folder {
-            write_report(report, folder)?;
-        }
-        match format {
-            MessageFormat::Json => self.printer.json(report),
-            MessageFormat::Human => {
-                let references: Vec<_> = report
-                    .published
-                    .iter()
-                    .map(|p| p.reference.as_str())
-                    .collect();
-                let mut lines = references.join(
-                    "
-",
-                );
-                if !lines.is_empty() {
-                    lines.push('\n');
-                }
-                self.printer.data(lines.as_bytes())
-            }
-        }
+        self.conclude(report, folder, format, || {
+            let references = report
+                .published
+                .iter()
+                .map(|p| format!("{}\n", p.reference));
+            self.printer.data(references.collect::<String>().as_bytes())
+        })
     }
 
     /// Builds what has to be built, and lists what is to be published.
@@ -221,10 +237,9 @@ impl App {
                 candidates.extend(in_layout(&parsed?)?);
             } else {
                 let (destination, built) =
-                    self.build_file(Path::new(source), &flags.build, cargo)?;
+                    self.build_file(Path::new(source), &flags.build, cargo, approve)?;
                 folder = Some(destination);
                 for built in built {
-                    approve(&built.publish, &built.sign)?;
                     candidates.extend(packed(&built)?);
                     reports.push(built.report);
                 }
@@ -251,6 +266,7 @@ impl App {
                             .map(|t| (t.name.clone(), TagState::Planned))
                             .collect(),
                         signatures: Vec::new(),
+                        attested: Vec::new(),
                         sent: 0,
                     })
                 })
@@ -266,7 +282,7 @@ impl App {
                 .iter()
                 .map(|item| {
                     self.cancel.check()?;
-                    let signatures =
+                    let (signatures, attested) =
                         block_on(&self.cancel, publish::copy_to_layout(item, &layout, rules))?;
                     Ok(Published {
                         tags: item
@@ -275,6 +291,7 @@ impl App {
                             .map(|t| (t.name.clone(), TagState::Set))
                             .collect(),
                         signatures,
+                        attested,
                         sent: 0,
                     })
                 })
@@ -318,6 +335,7 @@ fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
             layout,
             publish: built.publish.clone(),
             sign: built.sign.clone(),
+            attestations: built.attested.attestations()?,
         })
     };
     built.report.artifacts.iter().map(candidate).collect()
@@ -352,6 +370,7 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
                 manifest: entry,
                 publish: edgepack::config::PublishConfig::default(),
                 sign: SignConfig::default(),
+                attestations: Vec::new(),
             }
         })
         .collect())
@@ -379,6 +398,7 @@ fn item(
         repository,
         tags: place.tags.clone(),
         signing,
+        attestations: candidate.attestations.clone(),
     })
 }
 
@@ -409,6 +429,7 @@ fn publish_report(
             })
             .collect(),
         signatures: signatures(item, to_layout, published, dry_run),
+        attestations: attestations(item, published, dry_run),
         size: item.bundle.size(),
         sent: published.sent,
         dry_run,
@@ -445,6 +466,23 @@ fn signatures(
             },
         })
         .collect()
+}
+
+fn attestations(item: &Item, published: &Published, dry_run: bool) -> Vec<AttestationReport> {
+    if item.signing.is_none() {
+        return Vec::new();
+    }
+    let states = published.attested.iter().map(|new| match new {
+        true => SignatureState::Made,
+        false => SignatureState::Unchanged,
+    });
+    let planned = dry_run.then_some(SignatureState::Planned);
+    let states = states.chain(planned.into_iter().cycle());
+    let entry = |(attestation, state): (&Attestation, _)| AttestationReport {
+        predicate_type: attestation.predicate_type.clone(),
+        state,
+    };
+    item.attestations.iter().zip(states).map(entry).collect()
 }
 
 /// What is wrong with the sources is said before any of them is built.

@@ -17,10 +17,8 @@ use edgepack::registry::http::{Client, Options, block_on};
 use edgepack::registry::package;
 use edgepack::registry::reference::{self, LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote;
-use edgepack::sign::source::KeySource;
-use edgepack::sign::verify;
 
-use super::App;
+use super::{App, verify};
 use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Pull, Transport};
 use crate::progress::Progress;
 
@@ -66,20 +64,17 @@ impl App {
             None => package::Config::default(),
         };
         options.plain_http.extend(wkg.plain_http());
+        let swallowed = flags.demands.policy.as_deref();
+        let swallowed = swallowed.filter(|v| flags.package.is_none() && verify::is_reference(v));
+        let reference = flags.reference.as_deref().or(swallowed);
         if flags.access.transport.plain_http
-            && let Some(text) = flags
-                .reference
-                .as_deref()
-                .filter(|t| !t.starts_with(LAYOUT_PREFIX))
+            && let Some(text) = reference.filter(|t| !t.starts_with(LAYOUT_PREFIX))
         {
             options
                 .plain_http
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
-        let key = match &flags.key {
-            Some(key) => Some(KeySource::parse(key)?.public()?),
-            None => None,
-        };
+        let demands = self.demands(&flags.demands)?;
         let client = self.client(options)?;
         let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
@@ -96,20 +91,15 @@ impl App {
             Pending::new(&target)?
         };
         let (resolved, pulled, verified) = block_on(&self.cancel, async {
-            let mut source = match (&flags.package, &flags.reference) {
+            let mut source = match (&flags.package, reference) {
                 (Some(package), _) => {
                     Source::remote(&wkg.locate(package, &client).await?, &client)?
                 }
                 (None, Some(text)) => Source::parse(text, &client)?,
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
-            let verified = match &key {
-                Some(key) => {
-                    let (manifest, _) = source.pin().await?;
-                    Some(verify::verify(source.place(), &manifest.digest, key).await?)
-                }
-                None => None,
-            };
+            let verified = demands.check(&mut source, &client).await?;
+            let verified = verified.map(|(_, outcome)| outcome);
             let resolved = pull::resolve(&source).await?;
             let pulled =
                 pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
@@ -124,8 +114,8 @@ impl App {
         }
         pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
-        if let (Some(key), Some(verified)) = (&key, &verified) {
-            self.printer.verified(&resolved.reference, key, verified);
+        if let Some(verified) = &verified {
+            self.printer.verified(&resolved.reference, verified);
         }
         match flags.reporting.message_format {
             MessageFormat::Human => self
@@ -138,6 +128,8 @@ impl App {
                 "size": pulled.size,
                 "sha256": pulled.digest.hex(),
                 "wasm": flags.output,
+                "signature": verified.as_ref().map(|v| &v.signature),
+                "attestations": verified.as_ref().map(verify::attestations),
             }))?,
         }
         Ok(exit_code::OK)

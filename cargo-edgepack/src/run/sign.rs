@@ -1,7 +1,8 @@
 //! Glue for the commands that sign and verify.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use edgepack::config::{self, SignConfig};
@@ -15,89 +16,243 @@ use edgepack::registry::http::{Client, block_on};
 use edgepack::registry::layout::LayoutReference;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::registry::remote::Rights;
+use edgepack::sbom::PREDICATE_TYPE as SBOM;
 use edgepack::sign::attach::{self, Signing};
+use edgepack::sign::attestation::Attestation;
+use edgepack::sign::keyless::{self, Keyless, Settings, token};
+use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
-use edgepack::sign::{Format, verify};
+use edgepack::sign::verify::is_about;
+use edgepack::sign::{Format, embedded};
 use edgepack::source;
 
-use super::{App, registry};
-use crate::cli::{Access, FormatArg, Keygen, Sign, SignMode, Verify};
+use super::{App, registry, verify};
+use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode};
 
 /// What to sign each artifact with: flags over variables over configuration. A key is
-/// opened once, however many artifacts it signs.
+/// opened once, and an identity asked for once, however many artifacts it signs.
 pub(super) struct Signers {
     flags: SignConfig,
+    token: Option<token::Source>,
     formats: Vec<Format>,
     epoch: Option<Timestamp>,
-    opened: RefCell<BTreeMap<KeySource, Arc<Signing>>>,
+    client: Arc<Client>,
+    opened: RefCell<BTreeMap<With, Arc<Signing>>>,
+    said: RefCell<BTreeSet<String>>,
+    /// Whether not to sign is an error.
+    must: bool,
+}
+
+/// What signs, before it is opened.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum With {
+    Key(KeySource),
+    Identity(Settings),
 }
 
 impl Signers {
-    pub(super) fn new(flags: &crate::cli::Signing) -> Result<Self, Error> {
+    pub(super) fn new(flags: &crate::cli::Signing, client: Arc<Client>) -> Result<Self, Error> {
         let mode = flags.sign.map(|mode| match mode {
             SignMode::None => config::SignMode::None,
             SignMode::Key => config::SignMode::Key,
             SignMode::Auto => config::SignMode::Auto,
             SignMode::Keyless => config::SignMode::Keyless,
         });
-        if mode == Some(config::SignMode::None) && flags.key.is_some() {
-            return Err(Error::usage("--key has no use with --sign none"));
-        }
+        let mode = asked(
+            mode,
+            "--sign",
+            flags.key.is_some(),
+            flags.keyless.identity_token.is_some(),
+        )?;
+        Self::of_flags(
+            mode,
+            flags.key.as_ref(),
+            &flags.keyless,
+            &flags.signature_format,
+            client,
+        )
+    }
+
+    fn of_flags(
+        mode: Option<config::SignMode>,
+        key: Option<&String>,
+        keyless: &KeylessFlags,
+        format: &[FormatArg],
+        client: Arc<Client>,
+    ) -> Result<Self, Error> {
         let variables = environment::signing()?;
-        // To name a key is to ask for its use.
-        let mode = mode.or(flags.key.is_some().then_some(config::SignMode::Key));
+        let token = keyless.identity_token.as_deref();
         Ok(Signers {
             flags: SignConfig {
                 mode: mode.or(variables.mode),
-                key: flags.key.clone().or(variables.key),
+                key: key.cloned().or(variables.key),
+                signing_config: keyless.signing_config.clone().or(variables.signing_config),
+                trusted_root: keyless.trusted_root.clone().or(variables.trusted_root),
             },
-            formats: formats(&flags.signature_format),
+            token: token.map(token::Source::parse).transpose()?,
+            formats: formats(format),
             epoch: source::source_date_epoch()?,
+            client,
             opened: RefCell::default(),
+            said: RefCell::default(),
+            must: false,
         })
     }
 
     /// How artifacts of a package are signed; none where they are not. `note` is told
-    /// why not, where that may surprise.
+    /// what may surprise, each thing once.
     pub(super) fn of(
         &self,
         config: &SignConfig,
-        note: &dyn Fn(&str),
+        note: Option<&dyn Fn(&str)>,
     ) -> Result<Option<Arc<Signing>>, Error> {
-        let asked = self.flags.mode.or(config.mode);
-        let key = self.flags.key.as_ref().or(config.key.as_ref());
-        match (asked.unwrap_or(config::SignMode::Auto), key) {
-            (config::SignMode::None, _) => Ok(None),
-            (config::SignMode::Keyless, _) => Err(Error::Usage {
-                message: "signing without a key (keyless) is not there yet".into(),
-                hint: Some("sign with a key: --sign key --key PATH".into()),
-            }),
-            (config::SignMode::Auto, None) => {
-                if asked.is_some() {
-                    note("there is no key to sign with: what is published is not signed");
-                }
-                Ok(None)
-            }
-            (config::SignMode::Key, None) => Err(no_key()),
-            (config::SignMode::Key | config::SignMode::Auto, Some(key)) => {
-                self.open(&KeySource::parse(key)?).map(Some)
-            }
-        }
+        let with = self.with(config, note)?;
+        with.map(|with| self.open(&with)).transpose()
     }
 
-    fn open(&self, key: &KeySource) -> Result<Arc<Signing>, Error> {
-        if let Some(opened) = self.opened.borrow().get(key) {
+    fn with(
+        &self,
+        config: &SignConfig,
+        note: Option<&dyn Fn(&str)>,
+    ) -> Result<Option<With>, Error> {
+        let note = |text: &str| {
+            if let Some(note) = note
+                && self.said.borrow_mut().insert(text.to_owned())
+            {
+                note(text);
+            }
+        };
+        let asked = self.flags.mode.or(config.mode);
+        let key = self.flags.key.as_ref().or(config.key.as_ref());
+        let key = key.map(|key| KeySource::parse(key));
+        let identity = |token| {
+            let file = |flag: &Option<PathBuf>, config: &Option<PathBuf>| {
+                flag.as_ref().or(config.as_ref()).cloned()
+            };
+            With::Identity(Settings {
+                token,
+                signing_config: file(&self.flags.signing_config, &config.signing_config),
+                trusted_root: file(&self.flags.trusted_root, &config.trusted_root),
+            })
+        };
+        let with = match asked.unwrap_or(config::SignMode::Auto) {
+            config::SignMode::None => return Ok(None),
+            config::SignMode::Keyless => identity(match &self.token {
+                Some(token) => token.clone(),
+                None => token::Source::required()?,
+            }),
+            config::SignMode::Key => With::Key(key.ok_or_else(no_key)??),
+            config::SignMode::Auto => {
+                let ambient = if keyless::AVAILABLE {
+                    token::Source::ambient()?
+                } else {
+                    None
+                };
+                let how = if asked.is_some() {
+                    ""
+                } else {
+                    "; --sign none leaves that out"
+                };
+                match (ambient, key) {
+                    (Some(token), _) => {
+                        let name = token.name();
+                        note(&format!("signing without a key, with {name}{how}"));
+                        identity(token)
+                    }
+                    (None, Some(key)) => {
+                        let key = key?;
+                        if !self.must {
+                            note(&format!("signing with {}{how}", key.name()));
+                        }
+                        With::Key(key)
+                    }
+                    (None, None) if self.must => return Err(no_key()),
+                    (None, None) => {
+                        if asked.is_some() {
+                            note(
+                                "there is no key to sign with, and no CI gives an identity: what is published is not signed",
+                            );
+                        }
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        if let With::Identity(settings) = &with
+            && settings.token.is_exposed()
+        {
+            note(
+                "others on this machine can read the identity token on the command line: env:NAME and @FILE keep it from them",
+            );
+        }
+        Ok(Some(with))
+    }
+
+    /// Opens it while other work goes on.
+    async fn open_beside(&self, with: &With) -> Result<Arc<Signing>, Error> {
+        let With::Key(key) = with else {
+            return self.open(with);
+        };
+        let signer = Signer::Key(key.signing_beside().await?);
+        Ok(Arc::new(Signing {
+            signer: Arc::new(signer),
+            formats: self.formats.clone(),
+            epoch: self.epoch,
+        }))
+    }
+
+    fn open(&self, with: &With) -> Result<Arc<Signing>, Error> {
+        if let Some(opened) = self.opened.borrow().get(with) {
             return Ok(Arc::clone(opened));
         }
+        let mut formats = self.formats.clone();
+        let signer = match with {
+            With::Key(key) => Signer::Key(key.signing()?),
+            With::Identity(settings) => {
+                formats.retain(|&format| format == Format::Bundle);
+                if formats.is_empty() {
+                    return Err(Error::Usage {
+                        message: "without a key there are bundles alone: the older form has no place for today's proofs".into(),
+                        hint: Some("leave the format out".into()),
+                    });
+                }
+                let client = Arc::clone(&self.client);
+                Signer::Keyless(Box::new(Keyless::new(settings.clone(), client)?))
+            }
+        };
         let signing = Arc::new(Signing {
-            key: Arc::new(key.signing()?),
-            formats: self.formats.clone(),
+            signer: Arc::new(signer),
+            formats,
             epoch: self.epoch,
         });
         self.opened
             .borrow_mut()
-            .insert(key.clone(), Arc::clone(&signing));
+            .insert(with.clone(), Arc::clone(&signing));
         Ok(signing)
+    }
+}
+
+/// To name a key, or a token, is to ask for its use.
+fn asked(
+    mode: Option<config::SignMode>,
+    flag: &str,
+    key: bool,
+    token: bool,
+) -> Result<Option<config::SignMode>, Error> {
+    use config::SignMode::{Key, Keyless, None as Not};
+    match (mode, key, token) {
+        (_, true, true) => Err(Error::usage(
+            "--key and --identity-token exclude each other",
+        )),
+        (Some(Not | Keyless), true, _) => Err(Error::usage(format!(
+            "--key has no use with {flag} none or keyless"
+        ))),
+        (Some(Not | Key), _, true) => Err(Error::usage(format!(
+            "--identity-token has no use with {flag} none or key"
+        ))),
+        (mode, true, _) => Ok(mode.or(Some(Key))),
+        (_, _, true) => Ok(Some(Keyless)),
+        (mode, ..) => Ok(mode),
     }
 }
 
@@ -121,7 +276,11 @@ fn formats(flags: &[FormatArg]) -> Vec<Format> {
 
 impl App {
     /// The client for a command about one reference.
-    fn client_for(&self, reference: &str, access: &Access) -> Result<Arc<Client>, Error> {
+    pub(super) fn client_for(
+        &self,
+        reference: &str,
+        access: &Access,
+    ) -> Result<Arc<Client>, Error> {
         let mut options = self.options(access)?;
         if access.transport.plain_http && !reference.starts_with(LAYOUT_PREFIX) {
             options
@@ -132,10 +291,23 @@ impl App {
     }
 
     pub(super) fn sign(&self, flags: &Sign) -> Result<u8, Error> {
-        let key = match &flags.key {
-            Some(key) => key.clone(),
-            None => environment::signing()?.key.ok_or_else(no_key)?,
-        };
+        if flags.detach {
+            return self.detach(flags);
+        }
+        if flags.embed {
+            return self.embed(flags);
+        }
+        if flags.output.is_some() {
+            return Err(Error::usage("--output goes with --embed and --detach"));
+        }
+        if let Some(file) = verify::file(&flags.reference) {
+            let client = self.client(self.options(&flags.access)?)?;
+            let (signers, with) = self.signers_of(flags, client)?;
+            return self.sign_file(file, &*signers.open(&with)?.signer, flags);
+        }
+        if flags.bundle.is_some() {
+            return Err(Error::usage("--bundle goes with a file"));
+        }
         if LayoutReference::parse(&flags.reference)
             .transpose()?
             .is_some()
@@ -147,53 +319,81 @@ impl App {
                 hint: Some("leave --format out, or sign what is in a registry".into()),
             });
         }
+        let attestations = attestations(flags)?;
         let client = self.client_for(&flags.reference, &flags.access)?;
-        let signing = Signing {
-            key: Arc::new(KeySource::parse(&key)?.signing()?),
-            formats: formats(&flags.format),
-            epoch: source::source_date_epoch()?,
-        };
-        let (name, signed) = block_on(&self.cancel, async {
+        let (signers, with) = self.signers_of(flags, Arc::clone(&client))?;
+        let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
-            let (manifest, bytes) = source.pin().await?;
+            // An encrypted key takes as long to open as all that the registry does.
+            let (signing, (manifest, bytes)) =
+                source.pin_beside(signers.open_beside(&with)).await?;
+            let name = source.name(&manifest.digest);
+            for sbom in attestations.iter().filter(|a| a.predicate_type == SBOM) {
+                is_about(&sbom.predicate, &bytes).map_err(|refusal| Error::Signature {
+                    message: format!("the SBOM cannot be attested to {name}: {refusal}"),
+                    hint: Some("attest the SBOM that was made with this artifact".into()),
+                })?;
+            }
             let signed = attach::sign(source.place(), &manifest, &bytes, &signing).await?;
-            Ok((source.name(&manifest.digest), signed))
+            let mut attested = Vec::new();
+            for attestation in &attestations {
+                let place = source.place();
+                let new = attach::attest(place, &manifest, &bytes, attestation, &signing).await?;
+                attested.push((attestation.predicate_type.as_str(), new));
+            }
+            let by = signing.signer.signed_by().await?;
+            Ok((name, by, signed, attested))
         })?;
         self.printer
-            .signed(&name, &flags.reference, signing.key.public(), &signed);
+            .signed(&name, &flags.reference, &by, &signed, &attested);
         self.printer.data(format!("{name}\n").as_bytes())?;
         Ok(exit_code::OK)
     }
 
-    pub(super) fn verify(&self, flags: &Verify) -> Result<u8, Error> {
-        let key = KeySource::parse(&flags.key)?.public()?;
-        let client = self.client_for(&flags.reference, &flags.access)?;
-        let (name, manifest, verified) = block_on(&self.cancel, async {
-            let mut source = Source::parse(&flags.reference, &client)?;
-            let (manifest, _) = source.pin().await?;
-            let verified = verify::verify(source.place(), &manifest.digest, &key).await?;
-            Ok((source.name(&manifest.digest), manifest, verified))
-        })?;
-        self.printer.verified(&name, &key, &verified);
-        if flags.json {
-            self.printer.json(&serde_json::json!({
-                "reference": name,
-                "digest": manifest.digest,
-                "signature": {
-                    "format": verified.format,
-                    "manifest": verified.manifest,
-                    "key": {"kind": key.kind(), "fingerprint": key.fingerprint()},
-                },
-            }))?;
-        } else {
-            self.printer.data(format!("{name}\n").as_bytes())?;
+    /// With what the command `sign` signs.
+    fn signers_of(&self, flags: &Sign, client: Arc<Client>) -> Result<(Signers, With), Error> {
+        let mode = asked(
+            flags.keyless.then_some(config::SignMode::Keyless),
+            "--sign",
+            flags.key.is_some(),
+            flags.identity.identity_token.is_some(),
+        )?;
+        let mut signers = Signers::of_flags(
+            mode,
+            flags.key.as_ref(),
+            &flags.identity,
+            &flags.format,
+            client,
+        )?;
+        signers.must = true;
+        // Not to sign, in the environment, is about publishing.
+        let not = Some(config::SignMode::None);
+        if signers.flags.mode.is_none() || signers.flags.mode == not {
+            signers.flags.mode = Some(config::SignMode::Auto);
         }
-        Ok(exit_code::OK)
+        let say = |text: &str| self.printer.note(text);
+        let with = signers.with(&SignConfig::default(), Some(&say))?;
+        Ok((signers, with.ok_or_else(no_key)?))
     }
 
     pub(super) fn keygen(&self, flags: &Keygen) -> Result<u8, Error> {
-        let paths = keys::pair_paths(&flags.output_key_prefix);
+        let standard = if flags.embed { "ed25519" } else { "cosign" };
+        let prefix = flags.output_key_prefix.as_deref().unwrap_or(standard);
+        let paths = keys::pair_paths(prefix);
         keys::refuse_existing(&paths)?;
+        if flags.embed {
+            let made = embedded::generate();
+            keys::write_files(&paths, &made.secret, &made.public)?;
+            let [private, public] = &paths;
+            self.printer.note(&format!(
+                "the private key is in {}, not encrypted; the public one in {}",
+                private.display(),
+                public.display(),
+            ));
+            self.printer
+                .data(format!("{}\n{}\n", private.display(), public.display()).as_bytes())?;
+            return Ok(exit_code::OK);
+        }
         let password: Secret = if flags.password_stdin {
             registry::read_password("printenv KEY_PASSWORD | cargo edgepack keygen …")?
         } else {
@@ -219,4 +419,16 @@ impl App {
             .data(format!("{}\n{}\n", private.display(), public.display()).as_bytes())?;
         Ok(exit_code::OK)
     }
+}
+
+/// What files say that is to be attested.
+fn attestations(flags: &Sign) -> Result<Vec<Attestation>, Error> {
+    let sbom = flags.sbom.iter().map(|file| (SBOM, file));
+    let others = flags
+        .attest
+        .iter()
+        .map(|(kind, file)| (kind.as_str(), file));
+    sbom.chain(others)
+        .map(|(predicate_type, file)| Attestation::read(predicate_type, file))
+        .collect()
 }

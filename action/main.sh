@@ -1,0 +1,274 @@
+#!/usr/bin/env bash
+# The action: turns inputs into flags, runs cargo edgepack, and lets it tell the runner
+# what came of it. Bash 3.2, which macOS has, has to do.
+#
+# Inputs are data: they come as INPUT_* variables, go into an array of words, and no word
+# can turn into a flag that it is not.
+set -euo pipefail
+
+action=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=action/install.sh
+source "$action/install.sh"
+temporary=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/cargo-edgepack.XXXXXX")
+trap 'rm -rf -- "$temporary"' EXIT
+
+# Not in the environment of what is started from here: build scripts would see them.
+password=${INPUT_PASSWORD:-}
+token=${INPUT_TOKEN:-}
+unset INPUT_PASSWORD INPUT_TOKEN
+
+# say error|warning|notice TEXT
+say() {
+    local text=$2
+    text=${text//'%'/%25}
+    text=${text//$'\r'/%0D}
+    text=${text//$'\n'/%0A}
+    printf '::%s title=cargo edgepack::%s\n' "$1" "$text"
+}
+
+fail() {
+    say error "$1"
+    exit "${2:-2}"
+}
+
+absolute() {
+    case "$1" in
+        /* | [A-Za-z]:[\\/]*) printf '%s' "$1" ;;
+        *) printf '%s' "$PWD/$1" ;;
+    esac
+}
+
+# is NAME: whether a switch is on; anything but true and false is an error.
+is() {
+    local variable=INPUT_$1
+    case "${!variable:-}" in
+        true) return 0 ;;
+        false | "") return 1 ;;
+        *) fail "the input $(spelled "$1") is true or false, and not: ${!variable}" ;;
+    esac
+}
+
+# As a workflow spells the input.
+spelled() {
+    printf '%s' "$1" | tr '[:upper:]_' '[:lower:]-'
+}
+
+# lines TEXT: one item a line, without white space around it.
+lines() {
+    printf '%s\n' "$1" | sed -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' -e '/^$/d'
+}
+
+# Where values are separated by commas too.
+items() {
+    lines "$(printf '%s' "$1" | tr ',' '\n')"
+}
+
+words=()
+
+# flag NAME VALUE: with `=`, so that a value that begins with `-` stays a value.
+flag() {
+    [[ -z $2 ]] || words+=("--$1=$2")
+}
+
+# each NAME TEXT
+each() {
+    local item
+    while IFS= read -r item; do
+        flag "$1" "$item"
+    done < <(lines "$2")
+}
+
+switch() {
+    if is "$1"; then
+        words+=("--$(spelled "$1")")
+    fi
+}
+
+lock_file_is_there() {
+    local folder
+    folder=$PWD
+    if [[ -n $INPUT_MANIFEST_PATH ]]; then
+        folder=$(dirname -- "$(absolute "$INPUT_MANIFEST_PATH")")
+    fi
+    while :; do
+        [[ ! -f $folder/Cargo.lock ]] || return 0
+        [[ $folder != "$(dirname -- "$folder")" ]] || return 1
+        folder=$(dirname -- "$folder")
+    done
+}
+
+build_flags() {
+    each package "$INPUT_PACKAGE"
+    flag manifest-path "$INPUT_MANIFEST_PATH"
+    flag profile "$INPUT_PROFILE"
+    flag target "$INPUT_TARGET"
+    flag features "$(printf '%s' "$INPUT_FEATURES" | tr '\r\n' '  ')"
+    case "$INPUT_LOCKED" in
+        auto | "")
+            if [[ -z $INPUT_FILE ]] && lock_file_is_there; then
+                words+=(--locked)
+            fi
+            ;;
+        *) switch LOCKED ;;
+    esac
+    switch OFFLINE
+    flag budget-raw "$INPUT_BUDGET_RAW"
+    flag budget-gzip "$INPUT_BUDGET_GZIP"
+    case "$INPUT_SBOM" in
+        true) words+=(--sbom) ;;
+        false) words+=(--no-sbom) ;;
+        "") ;;
+        *) fail "the input sbom is true or false, and not: $INPUT_SBOM" ;;
+    esac
+}
+
+publish_flags() {
+    local repository=$INPUT_REPOSITORY item
+    if [[ -n $INPUT_REGISTRY ]]; then
+        case "$repository" in
+            "${INPUT_REGISTRY%/}"/*) ;;
+            *) repository=${INPUT_REGISTRY%/}/$repository ;;
+        esac
+    fi
+    # Registries know lower case alone, and the names of owners may have upper case.
+    repository=$(printf '%s' "$repository" | tr '[:upper:]' '[:lower:]')
+    flag repository "$repository"
+    while IFS= read -r item; do
+        flag tag "$item"
+    done < <(items "$INPUT_TAGS")
+    flag sign "$INPUT_SIGN"
+    flag key "$INPUT_KEY"
+    flag oci-layout "$INPUT_OCI_LAYOUT"
+    switch DRY_RUN
+    if [[ -n $INPUT_INSECURE_REGISTRIES ]]; then
+        EDGEPACK_PUBLISH_PLAIN_HTTP=$(items "$INPUT_INSECURE_REGISTRIES" | paste -sd , -)
+        export EDGEPACK_PUBLISH_PLAIN_HTTP
+    fi
+    credentials "$repository"
+    words+=(${login[@]+"${login[@]}"})
+}
+
+# The words that announce a password, where there is one.
+login=()
+
+credentials() {
+    local username=$INPUT_USERNAME
+    local config=${DOCKER_CONFIG:-${HOME:-/nowhere}/.docker}/config.json
+    if [[ -z $password && $1 == ghcr.io/* && -n $token ]] && ! grep -q '"ghcr.io' "$config" 2>/dev/null; then
+        username=${username:-${GITHUB_ACTOR:-token}}
+        password=$token
+    fi
+    if [[ -n $password ]]; then
+        [[ -n $username ]] || fail "there is a password and no username"
+        login=("--username=$username" --password-stdin)
+    fi
+}
+
+# run WORD...: what it prints for people is not for the runner to obey, since compilers
+# and build scripts print too; what it prints for the runner comes behind.
+run() {
+    local stop word input="" status=0
+    for word in "$@"; do
+        [[ $word != --password-stdin ]] || input=$password
+    done
+    stop=edgepack-$(od -An -N 16 -t x1 /dev/urandom | tr -d ' \n')
+    printf '::stop-commands::%s\n' "$stop"
+    printf '%s' "$input" | "${tool:?}" edgepack "$@" >"$temporary/stdout" || status=$?
+    # On a line of its own, whatever was printed last.
+    printf '\n::%s::\n' "$stop"
+    return "$status"
+}
+
+output() {
+    local end
+    end=edgepack-$(od -An -N 16 -t x1 /dev/urandom | tr -d ' \n')
+    printf '%s<<%s\n%s\n%s\n' "$1" "$end" "$2" "$end" >>"$GITHUB_OUTPUT"
+}
+
+# The results of shrinking that other runners share. Without them it only takes longer.
+share() {
+    run cache "--$1=oci:$INPUT_CACHE" ${login[@]+"${login[@]}"} ||
+        say warning "results of shrinking could not be shared with $INPUT_CACHE"
+}
+
+plan() {
+    local matrix status=0 changed=true
+    words=(plan --matrix=github)
+    each package "$INPUT_PACKAGE"
+    flag manifest-path "$INPUT_MANIFEST_PATH"
+    flag since "$INPUT_SINCE"
+    add_args
+    run "${words[@]}" || status=$?
+    [[ $status == 0 ]] || fail "cargo edgepack plan failed" "$status"
+    matrix=$(cat "$temporary/stdout")
+    [[ $matrix != '{"include":[]}' ]] || changed=false
+    output matrix "$matrix"
+    output changed "$changed"
+}
+
+add_args() {
+    local word
+    while IFS= read -r word; do
+        word=${word%$'\r'}
+        [[ -z $word ]] || words+=("$word")
+    done < <(printf '%s\n' "$INPUT_ARGS")
+}
+
+main() {
+    local command=$INPUT_COMMAND file line status=0
+    while IFS= read -r line; do
+        # A line of its own can be hidden, a text of several cannot.
+        [[ -z ${line//[[:space:]]/} ]] || printf '::add-mask::%s\n' "${line//'%'/%25}"
+    done < <(printf '%s\n' "$password")
+    install
+    cd -- "$INPUT_WORKING_DIRECTORY" || fail "there is no folder $INPUT_WORKING_DIRECTORY"
+    if is PUBLISH && [[ $command == build ]]; then
+        command=publish
+    fi
+    words=("$command" --message-format=github)
+    case "$command" in
+        build) build_flags ;;
+        publish)
+            build_flags
+            publish_flags
+            ;;
+        check)
+            flag budget-raw "$INPUT_BUDGET_RAW"
+            flag budget-gzip "$INPUT_BUDGET_GZIP"
+            ;;
+        plan)
+            plan
+            return
+            ;;
+        *) fail "the input command is build, publish, check or plan, and not: $command" ;;
+    esac
+    while IFS= read -r file; do
+        # A path and no flag, whatever it begins with.
+        case "$file" in
+            -*) words+=("./$file") ;;
+            *) words+=("$file") ;;
+        esac
+    done < <(lines "$INPUT_FILE")
+    add_args
+    is SUMMARY || unset GITHUB_STEP_SUMMARY
+    if [[ -n $INPUT_CACHE ]]; then
+        [[ $command == publish ]] || credentials "$INPUT_CACHE"
+        share from
+    fi
+    run "${words[@]}" || status=$?
+    if is ANNOTATE; then
+        cat "$temporary/stdout"
+    fi
+    if [[ -n $INPUT_SARIF ]]; then
+        file=$(awk '/^sarif<</ { getline; print; exit }' "$GITHUB_OUTPUT")
+        [[ ! -f $file ]] || cp -- "$file" "$(absolute "$INPUT_SARIF")"
+    fi
+    # Changes of strangers take from what is shared, and add nothing.
+    case "${GITHUB_EVENT_NAME:-}" in
+        pull_request*) ;;
+        *) [[ -z $INPUT_CACHE || $status != 0 ]] || share to ;;
+    esac
+    return "$status"
+}
+
+main

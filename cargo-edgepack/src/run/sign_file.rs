@@ -1,0 +1,184 @@
+//! Glue for signatures of files: in a bundle beside them, or inside.
+
+use std::path::{Path, PathBuf};
+
+use edgepack::error::Error;
+use edgepack::exit_code;
+use edgepack::output;
+use edgepack::registry::http::block_on;
+use edgepack::registry::reference::Reference;
+use edgepack::sign::signer::Signer;
+use edgepack::sign::source::KeySource;
+use edgepack::sign::trust::{SignedBy, Trust};
+use edgepack::sign::{blob, embedded};
+use edgepack::wasm::Wasm;
+
+use super::App;
+use crate::cli::{Sign, Verify};
+
+/// A bundle beside a file is read up to this size.
+const MAX_BUNDLE: u64 = 1 << 20;
+/// A file that is signed, or checked, up to this one: a module, or an archive.
+const MAX_FILE: u64 = u32::MAX as u64;
+
+/// The file that is meant, where it is one and no artifact.
+pub(super) fn file(text: &str) -> Option<&Path> {
+    let path = Path::new(text);
+    let named_so = path.extension().is_some_and(|e| e == "wasm") && Reference::parse(text).is_err();
+    (path.is_file() || named_so).then_some(path)
+}
+
+impl App {
+    pub(super) fn sign_file(
+        &self,
+        file: &Path,
+        signer: &Signer,
+        flags: &Sign,
+    ) -> Result<u8, Error> {
+        if !flags.format.is_empty() || !flags.attest.is_empty() || flags.sbom.is_some() {
+            return Err(Error::Usage {
+                message: "--format, --attest and --sbom go with an artifact, not with a file"
+                    .into(),
+                hint: Some("sign what was published, or what is in a layout".into()),
+            });
+        }
+        let bytes = output::read_small(file, MAX_FILE)?;
+        let bundle = flags
+            .bundle
+            .clone()
+            .unwrap_or_else(|| blob::bundle_path(file));
+        let (made, by) = block_on(&self.cancel, async {
+            let made = signer.bundle_of_file(&bytes).await?;
+            Ok((made, signer.signed_by().await?))
+        })?;
+        output::write(&bundle, &made)?;
+        self.printer.signed_file(file, &bundle, &by);
+        self.printer
+            .data(format!("{}\n", bundle.display()).as_bytes())?;
+        Ok(exit_code::OK)
+    }
+
+    pub(super) fn embed(&self, flags: &Sign) -> Result<u8, Error> {
+        let key = flags.key.as_ref().ok_or_else(|| Error::Usage {
+            message: "there is no key to sign with".into(),
+            hint: Some("name one with --key PATH; cargo edgepack keygen --embed makes one".into()),
+        })?;
+        let key = embedded::SecretKey::open(&KeySource::parse(key)?)?;
+        self.rewrite(flags, |wasm| embedded::embed(wasm, &key))
+    }
+
+    pub(super) fn detach(&self, flags: &Sign) -> Result<u8, Error> {
+        self.rewrite(flags, embedded::detach)
+    }
+
+    /// Writes a file anew.
+    fn rewrite(
+        &self,
+        flags: &Sign,
+        change: impl FnOnce(&Wasm) -> Result<Vec<u8>, Error>,
+    ) -> Result<u8, Error> {
+        let file = file(&flags.reference).ok_or_else(|| Error::Usage {
+            message: format!("`{}` is no file", flags.reference),
+            hint: Some("a signature stands inside a .wasm file, before it is published".into()),
+        })?;
+        let changed = change(&output::read_wasm(file)?)?;
+        let to = flags.output.as_deref().unwrap_or(file);
+        if to.as_os_str() == "-" {
+            self.printer.data(&changed)?;
+        } else {
+            output::write(to, &changed)?;
+            self.printer
+                .data(format!("{}\n", to.display()).as_bytes())?;
+        }
+        Ok(exit_code::OK)
+    }
+
+    /// Checks a file against its bundle.
+    pub(super) fn verify_file(
+        &self,
+        file: &Path,
+        trust: &Trust,
+        flags: &Verify,
+    ) -> Result<u8, Error> {
+        let bytes = output::read_small(file, MAX_FILE)?;
+        let path: PathBuf = flags
+            .bundle
+            .clone()
+            .unwrap_or_else(|| blob::bundle_path(file));
+        if flags.bundle.is_none() && !path.exists() {
+            return Err(Error::Signature {
+                message: format!(
+                    "`{}` is not signed: there is no `{}`",
+                    file.display(),
+                    path.display()
+                ),
+                hint: Some(
+                    "name its bundle with --bundle, or check a signature inside with --embedded"
+                        .into(),
+                ),
+            });
+        }
+        let bundle = output::read_small(&path, MAX_BUNDLE)?;
+        let by = blob::check(&bundle, &bytes, trust).map_err(|refusal| Error::Signature {
+            message: format!(
+                "`{}` has no signature that holds: the bundle `{}`: {refusal}",
+                file.display(),
+                path.display()
+            ),
+            hint: Some("do not use the file before you know why".into()),
+        })?;
+        self.printer
+            .verified_file(file, &path.display().to_string(), &by);
+        self.tell(
+            file,
+            flags,
+            &serde_json::json!({"format": "bundle", "bundle": path}),
+            &by,
+        )
+    }
+
+    /// Checks the signature inside a file.
+    pub(super) fn verify_embedded(&self, flags: &Verify) -> Result<u8, Error> {
+        let [reference] = &flags.references[..] else {
+            return Err(Error::usage("--embedded goes with one file"));
+        };
+        let file = file(reference).ok_or_else(|| Error::Usage {
+            message: format!("`{reference}` is no file"),
+            hint: Some("fetch it first: cargo edgepack pull REF -o FILE".into()),
+        })?;
+        let key = flags.demands.trust.key.as_ref().ok_or_else(|| {
+            Error::usage("nothing says who must have signed: name a public key with --key")
+        })?;
+        let key = embedded::PublicKey::open(&KeySource::parse(key)?)?;
+        embedded::verify(&output::read_wasm(file)?, &key)?;
+        let by = SignedBy::Key {
+            kind: "Ed25519",
+            fingerprint: key.fingerprint(),
+        };
+        self.printer.verified_file(file, "inside", &by);
+        self.tell(file, flags, &serde_json::json!({"format": "embedded"}), &by)
+    }
+
+    fn tell(
+        &self,
+        file: &Path,
+        flags: &Verify,
+        signature: &serde_json::Value,
+        by: &SignedBy,
+    ) -> Result<u8, Error> {
+        if flags.json {
+            let mut signature = signature.clone();
+            if let (Some(all), Ok(serde_json::Value::Object(by))) =
+                (signature.as_object_mut(), serde_json::to_value(by))
+            {
+                all.extend(by);
+            }
+            self.printer
+                .json(&serde_json::json!({"file": file, "signature": signature}))?;
+        } else {
+            self.printer
+                .data(format!("{}\n", file.display()).as_bytes())?;
+        }
+        Ok(exit_code::OK)
+    }
+}

@@ -1,0 +1,323 @@
+//! Policies: which repositories must be signed by whom.
+//!
+//! The rules are read in order, and the first whose pattern covers a repository counts.
+//! A repository that none covers is refused. `docs/policy.md` describes the file.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use crate::config::unknown_key;
+use crate::error::Error;
+use crate::registry::http::Client;
+use crate::sign::attestation::Kind;
+use crate::sign::source::VARIABLE_PREFIX;
+use crate::sign::trust::{Spec, Trust};
+
+/// What a policy's file is called, where none is named.
+pub const FILE: &str = "verify.toml";
+
+/// A policy, as its file has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct Policy {
+    /// The rules; the first that covers a repository counts.
+    pub rules: Vec<Rule>,
+}
+
+/// Who must have signed what is in some repositories: a key, or an identity with who
+/// vouches for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+#[schemars(deny_unknown_fields)]
+pub struct Rule {
+    /// A pattern over `HOST/PATH`; `*` matches any run of characters.
+    pub repository: String,
+    /// The public key: a path, from the folder of the policy, or `env:NAME`.
+    pub key: Option<String>,
+    /// Several, of which one must have signed.
+    pub keys: Option<Vec<String>>,
+    /// Whom the certificate names.
+    pub identity: Option<String>,
+    /// The same, as a regular expression from `^` to `$`.
+    pub identity_regexp: Option<String>,
+    /// Who vouches for that name.
+    pub issuer: Option<String>,
+    /// The same, as a regular expression from `^` to `$`.
+    pub issuer_regexp: Option<String>,
+    /// The Sigstore that is trusted: a path, from the folder of the policy.
+    pub trusted_root: Option<PathBuf>,
+    /// Attestations that have to be there, by the same key or identity.
+    pub require: Option<Vec<Kind>>,
+}
+
+impl Policy {
+    /// Reads a policy. `path` is named in errors, and paths in it start from its folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let wrong = |message, hint| config(path, message, hint);
+        let table: toml::Table = toml::from_str(text).map_err(|e| {
+            wrong(
+                e.message().lines().next().unwrap_or_default().to_owned(),
+                None,
+            )
+        })?;
+        let json = serde_json::to_value(&table).map_err(|e| Error::Internal(e.to_string()))?;
+        let schema = Self::schema();
+        if let Some((key, near)) = unknown_key(&json, schema.as_value(), schema.as_value(), "") {
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            return Err(wrong(
+                format!("unknown key `{key}`"),
+                hint.or(Some("docs/policy.md lists the keys".into())),
+            ));
+        }
+        let mut policy: Policy = serde_path_to_error::deserialize(&json)
+            .map_err(|e| wrong(format!("`{}`: {}", e.path(), e.inner()), None))?;
+        policy.check(path)?;
+        policy.start_from(path.parent().unwrap_or(Path::new("")));
+        Ok(policy)
+    }
+
+    /// The JSON Schema of the file.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Policy)
+    }
+
+    /// Whether each rule says whose signature counts, and only once. Which they are is
+    /// not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`].
+    pub fn check(&self, path: &Path) -> Result<(), Error> {
+        if self.rules.is_empty() {
+            return Err(config(
+                path,
+                "it has no rules, and would refuse everything".into(),
+                Some("write a [[rules]] with repository and key".into()),
+            ));
+        }
+        for (n, rule) in self.rules.iter().enumerate() {
+            let wrong = |what: &str| {
+                let name = format!("rules[{n}]");
+                config(
+                    path,
+                    format!("`{name}`: {what}"),
+                    Some("docs/policy.md has examples".into()),
+                )
+            };
+            if rule.repository.trim().is_empty() {
+                return Err(wrong("it names no repository"));
+            }
+            let identity = rule.identity.is_some() || rule.identity_regexp.is_some();
+            let issuer = rule.issuer.is_some() || rule.issuer_regexp.is_some();
+            let ways = [
+                rule.key.is_some(),
+                rule.keys.is_some(),
+                identity || issuer || rule.trusted_root.is_some(),
+            ];
+            match ways.iter().filter(|way| **way).count() {
+                1 if ways[2] && !identity => {
+                    return Err(wrong("identity or identity-regexp is missing"));
+                }
+                1 if ways[2] && !issuer => {
+                    return Err(wrong(
+                        "issuer is missing: an identity is worth nothing without who vouches for it",
+                    ));
+                }
+                1 if rule.keys.as_ref().is_some_and(Vec::is_empty) => {
+                    return Err(wrong("keys is empty"));
+                }
+                1 => {}
+                0 => return Err(wrong("it names neither a key nor an identity")),
+                _ => {
+                    return Err(wrong(
+                        "it is either key, or keys, or an identity, not several",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets paths start from a folder.
+    pub fn start_from(&mut self, folder: &Path) {
+        for rule in &mut self.rules {
+            let keys = rule.key.iter_mut().chain(rule.keys.iter_mut().flatten());
+            for key in keys.filter(|key| !key.starts_with(VARIABLE_PREFIX)) {
+                *key = folder.join(&*key).display().to_string();
+            }
+            if let Some(root) = &mut rule.trusted_root {
+                *root = folder.join(&*root);
+            }
+        }
+    }
+
+    /// The same, with this Sigstore where a rule names an identity and no other.
+    #[must_use]
+    pub fn trusting(mut self, root: &Path) -> Self {
+        for rule in &mut self.rules {
+            if rule.key.is_none() && rule.keys.is_none() {
+                rule.trusted_root.get_or_insert_with(|| root.to_owned());
+            }
+        }
+        self
+    }
+
+    /// The rule for a repository, or for a layout as `oci:DIR`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Signature`] where there is none.
+    pub fn rule_for(&self, repository: &str) -> Result<&Rule, Error> {
+        self.rules
+            .iter()
+            .find(|rule| rule.covers(repository))
+            .ok_or_else(|| Error::Signature {
+                message: format!("no rule of the policy covers {repository}: it is refused"),
+                hint: Some("add a rule that says who must have signed it".into()),
+            })
+    }
+}
+
+impl Rule {
+    fn covers(&self, repository: &str) -> bool {
+        WildMatch::new(&self.repository).matches(repository)
+    }
+
+    /// Whose signatures count: one of these.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spec::open`].
+    pub async fn open(&self, client: &Client) -> Result<Vec<Trust>, Error> {
+        let keys = self.key.iter().chain(self.keys.iter().flatten());
+        let mut specs: Vec<Spec> = keys
+            .map(|key| Spec {
+                key: Some(key.clone()),
+                ..Spec::default()
+            })
+            .collect();
+        if specs.is_empty() {
+            specs.push(Spec {
+                key: None,
+                identity: self.identity.clone(),
+                identity_regexp: self.identity_regexp.clone(),
+                issuer: self.issuer.clone(),
+                issuer_regexp: self.issuer_regexp.clone(),
+                trusted_root: self.trusted_root.clone(),
+            });
+        }
+        let mut trusted = Vec::new();
+        for spec in specs {
+            trusted.push(spec.open(client).await?);
+        }
+        Ok(trusted)
+    }
+}
+
+fn config(path: &Path, message: String, hint: Option<String>) -> Error {
+    Error::Config {
+        manifest: path.to_owned(),
+        message,
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Policy, Error> {
+        Policy::parse(text, Path::new("/etc/verify.toml"))
+    }
+
+    #[test]
+    fn the_first_rule_that_covers_counts() {
+        let policy = read(
+            r#"
+            [[rules]]
+            repository = "ghcr.io/acme/special"
+            key = "keys/special.pub"
+            require = ["sbom", "provenance"]
+            [[rules]]
+            repository = "ghcr.io/acme/*"
+            keys = ["/keys/a.pub", "env:B"]
+            [[rules]]
+            repository = "r.example/*"
+            identity-regexp = "^https://github.com/acme/.*$"
+            issuer = "https://token.actions.githubusercontent.com"
+            "#,
+        )
+        .unwrap();
+        let rule = policy.rule_for("ghcr.io/acme/special").unwrap();
+        assert_eq!(rule.key.as_deref(), Some("/etc/keys/special.pub"));
+        assert_eq!(rule.require.as_ref().unwrap().len(), 2);
+        let rule = policy.rule_for("ghcr.io/acme/other/deep").unwrap();
+        assert_eq!(rule.keys.as_ref().unwrap(), &["/keys/a.pub", "env:B"]);
+        assert!(
+            policy
+                .rule_for("r.example/a")
+                .unwrap()
+                .identity_regexp
+                .is_some()
+        );
+        for none in [
+            "ghcr.io/acmee/x",
+            "ghcr.io/acme",
+            "evil.example/ghcr.io/acme/x",
+        ] {
+            let error = policy.rule_for(none).unwrap_err();
+            assert_eq!(error.exit_code(), crate::exit_code::SIGNATURE);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (text, words) in [
+            ("", "no rules"),
+            ("rules = []", "no rules"),
+            ("[[rulse]]", "unknown key `rulse`"),
+            (
+                "[[rules]]\nrepository = \"a\"\nisuer = \"k\"",
+                "unknown key `rules.isuer`",
+            ),
+            ("[[rules]]\nkey = \"k\"", "no repository"),
+            ("[[rules]]\nrepository = \"a\"", "neither a key"),
+            ("[[rules]]\nrepository = \"a\"\nkeys = []", "keys is empty"),
+            (
+                "[[rules]]\nrepository = \"a\"\nkey = \"k\"\nidentity = \"i\"",
+                "not several",
+            ),
+            (
+                "[[rules]]\nrepository = \"a\"\nidentity = \"i\"",
+                "issuer is missing",
+            ),
+            (
+                "[[rules]]\nrepository = \"a\"\nissuer = \"i\"",
+                "identity or identity-regexp",
+            ),
+            (
+                "[[rules]]\nrepository = \"a\"\nkey = \"k\"\nrequire = [\"sbmo\"]",
+                "rules[0].require",
+            ),
+            ("[[rules", ""),
+            ("rules = 3", "rules"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.to_string().contains(words), "{text}: {error}");
+            assert_eq!(error.exit_code(), crate::exit_code::USAGE, "{text}");
+        }
+        let hint = read("[[rules]]\nrepository = \"a\"\nisuer = \"k\"")
+            .unwrap_err()
+            .hint();
+        assert_eq!(hint.as_deref(), Some("did you mean `rules.issuer`?"));
+    }
+}

@@ -1,0 +1,264 @@
+//! Attestations: statements about an artifact that are signed, and what they have to
+//! hold to be of use.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::refusal::Refusal;
+use super::statement::{MAX_ATTESTATION, Wanted};
+use crate::error::{Error, did_you_mean};
+use crate::output;
+use crate::registry::failure::printable;
+use crate::{provenance, sbom};
+
+/// What is attested, or is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attestation {
+    /// The type of the predicate: a URI.
+    pub predicate_type: String,
+    /// The predicate.
+    pub predicate: Value,
+}
+
+impl Attestation {
+    /// Reads a predicate from a file of JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Signature`] where it is no such predicate.
+    pub fn read(predicate_type: &str, file: &Path) -> Result<Self, Error> {
+        let wrong = |why: String, hint: Option<&str>| Error::Signature {
+            message: format!("`{}` cannot be attested: {why}", file.display()),
+            hint: hint.map(str::to_owned),
+        };
+        let bytes = output::read_small(file, MAX_ATTESTATION)?;
+        let predicate: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| wrong(format!("it is no JSON: {e}"), None))?;
+        if predicate.get("_type").is_some() && predicate.get("predicate").is_some() {
+            return Err(wrong(
+                "it is a whole statement".into(),
+                Some("a file with what stands in its `predicate` alone is needed"),
+            ));
+        }
+        let wanted = Wanted::of_type(predicate_type);
+        if let Some(kind) = wanted.kind() {
+            kind.check(&predicate)
+                .map_err(|refusal| wrong(refusal.to_string(), None))?;
+        }
+        Ok(Attestation {
+            predicate_type: predicate_type.to_owned(),
+            predicate,
+        })
+    }
+}
+
+/// The attestations that have short names.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A CycloneDX SBOM.
+    Sbom,
+    /// SLSA provenance.
+    Provenance,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Kind; 2] = [Kind::Sbom, Kind::Provenance];
+
+    /// As it is written on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Sbom => "sbom",
+            Kind::Provenance => "provenance",
+        }
+    }
+
+    /// The type of the predicate.
+    #[must_use]
+    pub fn predicate_type(self) -> &'static str {
+        match self {
+            Kind::Sbom => sbom::PREDICATE_TYPE,
+            Kind::Provenance => provenance::PREDICATE_TYPE,
+        }
+    }
+
+    /// Whether a predicate is what its type says, as far as those who read it rely on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`].
+    pub fn check(self, predicate: &Value) -> Result<(), Refusal> {
+        let missing = |what: &str| Refusal::Malformed {
+            kind: self.name(),
+            why: what.to_owned(),
+        };
+        let text = |pointer: &str| predicate.pointer(pointer).and_then(Value::as_str);
+        match self {
+            Kind::Sbom => {
+                if text("/bomFormat") != Some("CycloneDX") {
+                    return Err(missing("its bomFormat is not CycloneDX"));
+                }
+                if text("/specVersion").is_none() {
+                    return Err(missing("it has no specVersion"));
+                }
+                if !predicate["components"].is_array() {
+                    return Err(missing("it has no list of components"));
+                }
+            }
+            Kind::Provenance => {
+                for (pointer, name) in [
+                    ("/buildDefinition/buildType", "buildDefinition.buildType"),
+                    ("/runDetails/builder/id", "runDetails.builder.id"),
+                ] {
+                    if text(pointer).is_none_or(str::is_empty) {
+                        return Err(missing(&format!("it has no {name}")));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is told of a predicate that was checked: names and values.
+    #[must_use]
+    pub fn facts(self, predicate: &Value) -> Vec<(&'static str, String)> {
+        let text = |pointer: &str| {
+            let value = predicate.pointer(pointer)?.as_str()?;
+            Some(printable(value))
+        };
+        let facts = match self {
+            Kind::Sbom => vec![
+                ("serial_number", text("/serialNumber")),
+                (
+                    "components",
+                    predicate["components"]
+                        .as_array()
+                        .map(|c| c.len().to_string()),
+                ),
+            ],
+            Kind::Provenance => vec![
+                ("build_type", text("/buildDefinition/buildType")),
+                ("builder", text("/runDetails/builder/id")),
+                (
+                    "source",
+                    text("/buildDefinition/externalParameters/source/uri").or_else(|| {
+                        text("/buildDefinition/externalParameters/workflow/repository")
+                    }),
+                ),
+                (
+                    "commit",
+                    text("/buildDefinition/externalParameters/source/digest/gitCommit").or_else(
+                        || text("/buildDefinition/resolvedDependencies/0/digest/gitCommit"),
+                    ),
+                ),
+            ],
+        };
+        facts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = Kind::ALL.map(Kind::name);
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| match did_you_mean(text, names) {
+                Some(near) => format!("`{text}` is no attestation; did you mean `{near}`?"),
+                None => format!("`{text}` is no attestation: sbom and provenance are"),
+            })
+    }
+}
+
+/// The type of a predicate: `sbom`, `provenance`, cosign's short names, or a URI.
+///
+/// # Errors
+///
+/// Words for whoever wrote it.
+pub fn predicate_type(text: &str) -> Result<String, String> {
+    // <https://github.com/sigstore/cosign/blob/main/doc/cosign_attest.md>
+    let short = match text {
+        "sbom" | "cyclonedx" => sbom::PREDICATE_TYPE,
+        "provenance" | "slsaprovenance1" => provenance::PREDICATE_TYPE,
+        "slsaprovenance" | "slsaprovenance02" => "https://slsa.dev/provenance/v0.2",
+        "spdx" | "spdxjson" => "https://spdx.dev/Document",
+        "link" => "https://in-toto.io/Link/v1",
+        "vuln" => "https://cosign.sigstore.dev/attestation/vuln/v1",
+        "openvex" => "https://openvex.dev/ns",
+        uri if reqwest::Url::parse(uri).is_ok() => uri,
+        _ => {
+            return Err(format!(
+                "`{text}` is no type of an attestation: write sbom, provenance, or a URI"
+            ));
+        }
+    };
+    if short == super::statement::SIGNATURE {
+        return Err(format!("`{text}` is the type of a signature"));
+    }
+    Ok(short.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn predicates_are_looked_at() {
+        let good = json!({"bomFormat": "CycloneDX", "specVersion": "1.5", "components": []});
+        assert_eq!(Kind::Sbom.check(&good), Ok(()));
+        for bad in [
+            json!({}),
+            json!("CycloneDX"),
+            json!({"bomFormat": "SPDX", "specVersion": "1.5", "components": []}),
+            json!({"bomFormat": "CycloneDX", "components": []}),
+            json!({"bomFormat": "CycloneDX", "specVersion": "1.5"}),
+        ] {
+            assert!(Kind::Sbom.check(&bad).is_err(), "{bad}");
+            assert!(Kind::Provenance.check(&bad).is_err(), "{bad}");
+        }
+        let good = json!({
+            "buildDefinition": {"buildType": "https://b.example"},
+            "runDetails": {"builder": {"id": "https://b.example"}},
+        });
+        assert_eq!(Kind::Provenance.check(&good), Ok(()));
+    }
+
+    #[test]
+    fn types_have_short_names() {
+        assert_eq!("sbom".parse(), Ok(Kind::Sbom));
+        assert!(
+            "sbmo"
+                .parse::<Kind>()
+                .unwrap_err()
+                .contains("did you mean `sbom`")
+        );
+        assert_eq!(
+            predicate_type("cyclonedx").as_deref(),
+            Ok(sbom::PREDICATE_TYPE)
+        );
+        assert!(predicate_type("https://x.example/a").is_ok());
+        assert!(predicate_type("nonsense").is_err());
+        assert!(predicate_type(super::super::statement::SIGNATURE).is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! Signatures inside modules and components: Ed25519, in the first section.
+//!
+//! The signature covers all sections behind its own, byte by byte. `wasmsign2` makes and
+//! checks it; what is written is put together here, so that nothing else changes and
+//! detaching gives back the same bytes.
+//!
+//! Spec: <https://github.com/WebAssembly/tool-conventions/blob/main/Signatures.md>.
+
+use std::io::Cursor;
+
+use wasmsign2::{KeyPair, Module, PublicKey as Public, SecretKey as Secret, WSError};
+
+use super::source::KeySource;
+use crate::error::Error;
+use crate::oci::Digest;
+use crate::wasm::metadata::SIGNATURE_SECTION;
+use crate::wasm::{CUSTOM_SECTION, HEADER_LEN, Wasm, sections};
+
+/// A key to sign with, in any form that `wasmsign2` reads: its own, DER or PEM.
+pub struct SecretKey(Secret);
+
+impl SecretKey {
+    /// Reads a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
+    pub fn open(source: &KeySource) -> Result<Self, Error> {
+        let bytes = source.bytes()?;
+        Secret::from_any(&bytes).map(SecretKey).map_err(|_| {
+            let public = Public::from_any(&bytes).is_ok();
+            unusable(
+                source,
+                if public {
+                    "it is a public key"
+                } else {
+                    "it is no Ed25519 key"
+                },
+            )
+        })
+    }
+}
+
+/// A key to verify with, in any form that `wasmsign2` reads: its own, DER or PEM.
+pub struct PublicKey(Public);
+
+impl PublicKey {
+    /// Reads a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
+    pub fn open(source: &KeySource) -> Result<Self, Error> {
+        let bytes = source.bytes()?;
+        Public::from_any(&bytes).map(PublicKey).map_err(|_| {
+            let private = Secret::from_any(&bytes).is_ok();
+            unusable(
+                source,
+                if private {
+                    "it is a private key"
+                } else {
+                    "it is no Ed25519 key"
+                },
+            )
+        })
+    }
+
+    /// The digest of the key in DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(&self.0.to_der())
+    }
+}
+
+fn unusable(source: &KeySource, why: &str) -> Error {
+    Error::Signature {
+        message: format!("{} cannot be used here: {why}", source.name()),
+        hint: Some(
+            "signatures inside modules take the keys of: cargo edgepack keygen --embed".into(),
+        ),
+    }
+}
+
+/// A new pair, in the form of `wasmsign2`'s own files.
+pub struct Generated {
+    /// The private key: not encrypted.
+    pub secret: Vec<u8>,
+    /// The public key.
+    pub public: Vec<u8>,
+}
+
+/// Makes a key pair.
+#[must_use]
+pub fn generate() -> Generated {
+    let pair = KeyPair::generate();
+    Generated {
+        secret: pair.sk.to_bytes(),
+        public: pair.pk.to_bytes(),
+    }
+}
+
+/// Where the signature's section ends, which is the first one; none where there is none.
+fn signature_end(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    let sections = sections(bytes).map_err(|e| refuse(&format!("it does not parse: {e}")))?;
+    Ok(sections
+        .first()
+        .filter(|s| s.id == CUSTOM_SECTION && s.name == Some(SIGNATURE_SECTION))
+        .map(|s| s.range.end))
+}
+
+fn refuse(why: &str) -> Error {
+    Error::Signature {
+        message: format!("the module cannot be signed inside: {why}"),
+        hint: None,
+    }
+}
+
+/// Puts a signature into a module, in place of one that is there.
+///
+/// # Errors
+///
+/// [`Error::Signature`] where it cannot be signed without another change.
+pub fn embed(wasm: &Wasm, key: &SecretKey) -> Result<Vec<u8>, Error> {
+    let bytes = wasm.bytes();
+    let body = &bytes[signature_end(bytes)?.unwrap_or(HEADER_LEN)..];
+    let plain = [&bytes[..HEADER_LEN], body].concat();
+    let failed = |e: WSError| refuse(&e.to_string());
+    let module = Module::deserialize(&mut Cursor::new(&plain)).map_err(failed)?;
+    let signed = key.0.sign(module, None).map_err(failed)?;
+    let mut written = Vec::with_capacity(plain.len() + 128);
+    signed.serialize(&mut written).map_err(failed)?;
+    if signature_end(&written)?.is_none_or(|end| written[end..] != *body) {
+        return Err(Error::Signature {
+            message: "the module cannot be signed inside without a change to its other sections: \
+                      their lengths are written in another way, or there are more signatures in it"
+                .into(),
+            hint: Some(
+                "write it anew first: cargo edgepack shrink FILE --level fast -o FILE".into(),
+            ),
+        });
+    }
+    Ok(written)
+}
+
+/// Takes the signature out of a module.
+///
+/// # Errors
+///
+/// [`Error::Signature`] where there is none.
+pub fn detach(wasm: &Wasm) -> Result<Vec<u8>, Error> {
+    let bytes = wasm.bytes();
+    let end = signature_end(bytes)?.ok_or_else(unsigned)?;
+    Ok([&bytes[..HEADER_LEN], &bytes[end..]].concat())
+}
+
+/// Whether a module holds a signature of itself by this key.
+///
+/// # Errors
+///
+/// [`Error::Signature`] that says why not.
+pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
+    let bytes = wasm.bytes();
+    if signature_end(bytes)?.is_none() {
+        return Err(unsigned());
+    }
+    key.0
+        .verify(&mut Cursor::new(bytes), None)
+        .map_err(|e| match e {
+            WSError::VerificationFailed => Error::Signature {
+                message:
+                    "the signature inside the module does not hold: it was made with another key, \
+                      or the module was changed afterwards"
+                        .into(),
+                hint: Some("check that the key is that of who signed it".into()),
+            },
+            other => Error::Signature {
+                message: format!("the signature inside the module makes no sense: {other}"),
+                hint: None,
+            },
+        })
+}
+
+fn unsigned() -> Error {
+    Error::Signature {
+        message: "there is no signature inside the module".into(),
+        hint: Some("sign it with: cargo edgepack sign --embed --key PATH FILE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> (SecretKey, PublicKey) {
+        let made = generate();
+        (
+            SecretKey(Secret::from_any(&made.secret).unwrap()),
+            PublicKey(Public::from_any(&made.public).unwrap()),
+        )
+    }
+
+    fn wasm(bytes: &[u8]) -> Wasm {
+        Wasm::new(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_is_embedded_comes_out_again() {
+        let (secret, public) = keys();
+        let core = b"\0asm\x01\0\0\0\x00\x05\x01aend".to_vec();
+        let component = b"\0asm\x0d\0\x01\0".to_vec();
+        for plain in [core, component] {
+            let signed = wasm(&embed(&wasm(&plain), &secret).unwrap());
+            verify(&signed, &public).unwrap();
+            assert!(verify(&signed, &keys().1).is_err());
+            assert_eq!(detach(&signed).unwrap(), plain);
+            // Signing again replaces.
+            let again = wasm(&embed(&signed, &keys().0).unwrap());
+            assert_eq!(again.bytes().len(), signed.bytes().len());
+            assert!(verify(&again, &public).is_err());
+            for refused in [
+                verify(&wasm(&plain), &public).err(),
+                detach(&wasm(&plain)).err(),
+            ] {
+                let text = refused.unwrap().to_string();
+                assert!(text.contains("no signature inside"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_may_change() {
+        let (secret, public) = keys();
+        let plain = b"\0asm\x01\0\0\0\x00\x05\x01aend".to_vec();
+        let signed = embed(&wasm(&plain), &secret).unwrap();
+        for at in 8..signed.len() {
+            let mut changed = signed.clone();
+            changed[at] ^= 1;
+            assert!(verify(&wasm(&changed), &public).is_err(), "{at}");
+        }
+        let mut longer = signed;
+        longer.extend_from_slice(b"\x00\x05\x01aend");
+        assert!(verify(&wasm(&longer), &public).is_err());
+        // A length of two bytes where one would do.
+        let padded = b"\0asm\x01\0\0\0\x00\x85\x00\x01aend";
+        let error = embed(&wasm(padded), &secret).err().unwrap();
+        assert!(error.to_string().contains("without a change"), "{error}");
+    }
+}

@@ -1,0 +1,351 @@
+//! What must not pass for an attestation, and what a policy must not let through: each
+//! ends with 5 and words of its own, and nothing is pulled.
+
+use std::fs;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::support::artifact::{Artifact, REPOSITORY, TAG};
+use crate::support::registry::Registry;
+use crate::support::signed::{BUNDLE, Case, MANIFEST, keygen, tool, without_referrers};
+
+const SBOM: &str = "https://cyclonedx.org/bom";
+const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+
+fn bom() -> Value {
+    json!({"bomFormat": "CycloneDX", "specVersion": "1.5", "components": []})
+}
+
+fn provenance() -> Value {
+    json!({
+        "buildDefinition": {"buildType": "https://b.example/v1"},
+        "runDetails": {"builder": {"id": "https://b.example/builder"}},
+    })
+}
+
+/// An artifact that is signed with the right key.
+fn signed() -> Case {
+    let case = Case::new();
+    case.sign(&["--format", "bundle"]);
+    case
+}
+
+fn statement(case: &Case, kind: &str, predicate: &Value) -> Value {
+    let mut statement = case.statement();
+    statement["predicateType"] = kind.into();
+    statement["predicate"] = predicate.clone();
+    statement
+}
+
+/// Neither verifies nor is pulled where this is required, and says this.
+#[track_caller]
+fn refused(case: &Case, require: &str, words: &str) {
+    let reference = case.reference();
+    let more = ["--key=k.pub", "--require", require];
+    case.tool(&[&["verify", &reference], &more[..]].concat())
+        .exits(5)
+        .says(words);
+    let pull = ["pull", &reference, "-o", "out.wasm"];
+    case.tool(&[&pull, &more[..]].concat()).exits(5).says(words);
+    assert_eq!(case.artifact.pulled(), None);
+    // The signature alone is there.
+    case.verify();
+}
+
+#[test]
+fn attestations_that_do_not_count() {
+    let good = signed();
+    good.attach(&good.bundle(&statement(&good, SBOM, &bom())));
+    good.attach(&good.bundle(&statement(&good, PROVENANCE, &provenance())));
+    let more = ["--key=k.pub", "--require=sbom,provenance"];
+    good.tool(&[&["verify", &good.reference()], &more[..]].concat())
+        .exits(0);
+
+    refused(&signed(), "sbom", "has no sbom attestation");
+    refused(&signed(), "provenance", "has no provenance attestation");
+
+    // By another key.
+    let case = signed();
+    let other = Case::new();
+    let bundle = other.bundle(&statement(&case, SBOM, &bom()));
+    case.attach(&bundle);
+    refused(&case, "sbom", "it was made with another key");
+
+    // The right key, and another artifact.
+    let case = signed();
+    let mut elsewhere = statement(&case, SBOM, &bom());
+    elsewhere["subject"][0]["digest"]["sha256"] = "0".repeat(64).into();
+    case.attach(&case.bundle(&elsewhere));
+    refused(&case, "sbom", "it signs another artifact, sha256:0000");
+
+    // Changed by a bit.
+    let case = signed();
+    let wanted = statement(&case, PROVENANCE, &provenance());
+    let mut bundle = case.bundle(&wanted);
+    let changed = wanted
+        .to_string()
+        .replace("b.example/builder", "c.example/builder");
+    bundle["dsseEnvelope"]["payload"] = STANDARD.encode(changed).into();
+    case.attach(&bundle);
+    refused(&case, "provenance", "was changed afterwards");
+
+    // One for another.
+    let case = signed();
+    case.attach(&case.bundle(&statement(&case, SBOM, &bom())));
+    refused(&case, "provenance", "has no provenance attestation");
+
+    // A signature is no attestation either.
+    let case = signed();
+    let bundle = case.bundle(&case.statement());
+    let mut manifest = case.referrer(bundle.to_string().as_bytes());
+    manifest["annotations"] = json!({"dev.sigstore.bundle.predicateType": SBOM});
+    case.put(&manifest);
+    refused(
+        &case,
+        "sbom",
+        "has no sbom attestation (`https://cyclonedx.org/bom`) that holds",
+    );
+
+    for (kind, name, predicate, words) in [
+        (SBOM, "sbom", json!({}), "its bomFormat is not CycloneDX"),
+        (SBOM, "sbom", json!([1]), "its bomFormat is not CycloneDX"),
+        (
+            PROVENANCE,
+            "provenance",
+            json!({}),
+            "no buildDefinition.buildType",
+        ),
+        (
+            PROVENANCE,
+            "provenance",
+            json!({"buildDefinition": {"buildType": "x"}, "runDetails": {"builder": {"id": ""}}}),
+            "no runDetails.builder.id",
+        ),
+    ] {
+        let case = signed();
+        case.attach(&case.bundle(&statement(&case, kind, &predicate)));
+        refused(&case, name, words);
+    }
+
+    // The SBOM of another module, by whoever holds the key.
+    let case = signed();
+    let mut other = bom();
+    other["metadata"]["component"] = json!({
+        "mime-type": "application/wasm",
+        "hashes": [{"alg": "SHA-256", "content": "0".repeat(64)}],
+    });
+    case.attach(&case.bundle(&statement(&case, SBOM, &other)));
+    refused(&case, "sbom", "is about another module, sha256:0000");
+
+    // 17 MiB.
+    let case = signed();
+    let bundle = case.bundle(&statement(&case, SBOM, &bom()));
+    let mut manifest = case.referrer(bundle.to_string().as_bytes());
+    manifest["layers"][0]["size"] = (17_u64 << 20).into();
+    case.put(&manifest);
+    refused(&case, "sbom", "more than the 16777216 that are read");
+}
+
+/// Attested with the right key, and not signed.
+#[test]
+fn attestations_are_no_signatures() {
+    let case = Case::new();
+    case.attach(&case.bundle(&statement(&case, SBOM, &bom())));
+    refused(&case, "sbom", "it is an attestation of the type");
+}
+
+/// The index of referrers lists what is about something else.
+#[test]
+fn a_referrer_of_another_artifact() {
+    let case = Case::with(without_referrers());
+    case.sign(&[]);
+    let bundle = case.bundle(&statement(&case, SBOM, &bom()));
+    let mut manifest = case.referrer(bundle.to_string().as_bytes());
+    manifest["subject"]["digest"] = format!("sha256:{}", "0".repeat(64)).into();
+    let digest = case.put(&manifest);
+    let tag = case.artifact.digest.replace(':', "-");
+    let index = case.registry.manifest(REPOSITORY, &tag).unwrap();
+    let mut index: Value = serde_json::from_slice(&index).unwrap();
+    let entry = json!({
+        "mediaType": MANIFEST,
+        "artifactType": BUNDLE,
+        "digest": digest,
+        "size": manifest.to_string().len(),
+    });
+    index["manifests"].as_array_mut().unwrap().push(entry);
+    let kind = "application/vnd.oci.image.index.v1+json";
+    case.registry
+        .put_manifest(REPOSITORY, &tag, kind, index.to_string());
+    refused(&case, "sbom", "its manifest is about sha256:0000");
+}
+
+/// A policy file in the place of a case.
+fn policy(case: &Case, rules: &str) {
+    case.artifact.place.write("verify.toml", rules);
+}
+
+fn rule(repository: &str, rest: &str) -> String {
+    format!("[[rules]]\nrepository = \"{repository}\"\n{rest}\n")
+}
+
+#[test]
+fn policies_fail_closed() {
+    let case = signed();
+    keygen(&case.artifact.place, "other");
+    let host = case.registry.host();
+    let ours = format!("{host}/{REPOSITORY}");
+    let reference = case.reference();
+    let pull = ["pull", &reference, "-o", "out.wasm", "--policy"];
+    for (rules, code, words) in [
+        (
+            rule("ghcr.io/*", "key = \"k.pub\""),
+            5,
+            "no rule of the policy covers",
+        ),
+        (
+            rule(&format!("{ours}x"), "key = \"k.pub\""),
+            5,
+            "no rule of the policy covers",
+        ),
+        (
+            rule(&ours, "key = \"other.pub\""),
+            5,
+            "it was made with another key",
+        ),
+        // The first that covers it counts.
+        (
+            rule(&format!("{host}/*"), "key = \"other.pub\"") + &rule(&ours, "key = \"k.pub\""),
+            5,
+            "it was made with another key",
+        ),
+        (
+            rule(&ours, "keys = [\"other.pub\", \"other.pub\"]"),
+            5,
+            "none of 2 keys",
+        ),
+        (
+            rule(&ours, "key = \"k.pub\"\nrequire = [\"sbom\"]"),
+            5,
+            "has no sbom attestation",
+        ),
+        (rule(&ours, "key = \"missing.pub\""), 1, "missing.pub"),
+        (rule(&ours, "kee = \"k.pub\""), 2, "unknown key `rules.kee`"),
+        (rule(&ours, ""), 2, "neither a key nor an identity"),
+        (String::new(), 2, "has no rules"),
+        (rule(&ours, "identity = \"a\""), 2, "issuer is missing"),
+    ] {
+        policy(&case, &rules);
+        case.tool(&["verify", "--policy", &reference])
+            .exits(code)
+            .says(words);
+        case.tool(&pull).exits(code).says(words);
+        assert_eq!(case.artifact.pulled(), None);
+    }
+    for rules in [
+        rule(&ours, "key = \"k.pub\""),
+        rule(&format!("{host}/*"), "keys = [\"other.pub\", \"k.pub\"]"),
+        rule("ghcr.io/*", "key = \"other.pub\"") + &rule("*", "key = \"k.pub\""),
+    ] {
+        policy(&case, &rules);
+        case.tool(&["verify", "--policy", &reference])
+            .exits(0)
+            .says("verified");
+        case.tool(&["verify", &reference, "--policy"]).exits(0);
+        case.tool(&["verify", "--policy", "verify.toml", &reference])
+            .exits(0);
+    }
+    case.tool(&pull).exits(0).says("verified");
+    case.tool(&["pull", "--policy", &reference, "-o", "again.wasm"])
+        .exits(0);
+
+    // Paths are those from the policy's own folder.
+    let place = &case.artifact.place;
+    place.write("deep/keys/k.pub", fs::read(place.join("k.pub")).unwrap());
+    place.write("deep/p.toml", rule("*", "key = \"keys/k.pub\""));
+    case.tool(&["verify", "--policy=deep/p.toml", &reference])
+        .exits(0);
+
+    // Each reference is looked at, and one failure is enough.
+    policy(&case, &rule(&ours, "key = \"k.pub\""));
+    let two = ["verify", "--policy", &reference, "ghcr.io/acme/demo:1"];
+    let both = case
+        .tool(&two)
+        .exits(5)
+        .says("no rule of the policy covers ghcr.io/acme/demo");
+    assert_eq!(both.stdout, case.artifact.published(&host));
+    let two = ["verify", "--policy", "ghcr.io/acme/demo:1", &reference];
+    let both = case.tool(&two).exits(5);
+    assert_eq!(both.stdout, case.artifact.published(&host));
+
+    for (args, words) in [
+        (
+            &["verify", "--policy", &reference, "--key=k.pub"][..],
+            "not both",
+        ),
+        (&["verify", "--policy"], "no artifact to verify"),
+        (
+            &["verify", &reference, "--require=sbom"],
+            "nothing says by whom",
+        ),
+        (&["verify", &reference], "nothing says who must have signed"),
+        (
+            &["verify", &reference, "--policy=missing.toml"],
+            "missing.toml",
+        ),
+        (&["verify", "app.wasm", "--policy"], "not about files"),
+        (
+            &["verify", &reference, "--key=k.pub", "--require=sbmo"],
+            "did you mean `sbom`",
+        ),
+    ] {
+        let run = case.tool(args).says(words);
+        assert!(matches!(run.code, 1 | 2), "{args:?}: {}", run.code);
+    }
+}
+
+#[test]
+fn a_policy_in_the_project() {
+    let case = signed();
+    let place = &case.artifact.place;
+    let reference = case.reference();
+    case.tool(&["verify", "--policy", &reference])
+        .exits(2)
+        .says("there is no policy");
+    let manifest = |key: &str| {
+        format!(
+            "[package]\nname = \"app\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\
+             [[package.metadata.edgepack.verify.rules]]\nrepository = \"*\"\n{key} = \"keys/k.pub\"\n"
+        )
+    };
+    place.write("keys/k.pub", fs::read(place.join("k.pub")).unwrap());
+    place.write("src/lib.rs", "");
+    place.write("Cargo.toml", manifest("key"));
+    case.tool(&["verify", "--policy", &reference]).exits(0);
+    place.write("Cargo.toml", manifest("ke"));
+    case.tool(&["verify", "--policy", &reference])
+        .exits(2)
+        .says("did you mean `verify.rules.key");
+}
+
+/// A layout has no repository: a rule names it as it stands on the command line.
+#[test]
+fn policies_for_layouts() {
+    let artifact = Artifact::new(500);
+    keygen(&artifact.place, "k");
+    let layout = format!("oci:target/edgepack/oci:app:{TAG}");
+    tool(&artifact.place, &["sign", &layout, "--key=k.key"]).exits(0);
+    artifact
+        .place
+        .write("verify.toml", rule("ghcr.io/*", "key = \"k.pub\""));
+    tool(&artifact.place, &["verify", "--policy", &layout])
+        .exits(5)
+        .says("no rule");
+    artifact
+        .place
+        .write("verify.toml", rule("oci:*", "key = \"k.pub\""));
+    tool(&artifact.place, &["verify", "--policy", &layout]).exits(0);
+    let registry = Registry::start();
+    artifact.publish(&registry.host(), &[]).exits(0);
+}
