@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::pack::{Variant, Variants};
 use edgepack::plan::{CargoFlags, Overrides};
