@@ -248,14 +248,14 @@ fn a_workspace_of_packages() {
         "[workspace]\nresolver = \"3\"\nmembers = [\"alpha\", \"beta\"]\n\
          [workspace.metadata.edgepack.publish]\ntags = [\"{version}\", \"{major}.{minor}\"]\n",
     );
-    for (name, version) in [("alpha", "1.2.3"), ("beta", "0.4.0")] {
+    for (name, version) in [("alpha", "1.2.3"), ("beta", "1.2.3")] {
         let manifest =
             format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2024\"\n");
         place.write(&format!("{name}/Cargo.toml"), manifest);
         place.write(&format!("{name}/src/main.rs"), "fn main() {}\n");
     }
     let registry = Registry::start();
-    // One name for two artifacts is refused before anything is sent.
+    // One tag for two artifacts is refused before anything is sent.
     let same = registry.reference("acme/all");
     let done = place.run(["publish", "--workspace", "--repository", &same]);
     assert_eq!(done.code, 2, "{}", done.stderr);
@@ -269,7 +269,7 @@ fn a_workspace_of_packages() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     for (line, (name, tags)) in lines
         .iter()
-        .zip([("alpha", ["1.2", "1.2.3"]), ("beta", ["0.4", "0.4.0"])])
+        .zip([("alpha", ["1.2", "1.2.3"]), ("beta", ["1.2", "1.2.3"])])
     {
         let repository = format!("acme/{name}");
         let digest = line
