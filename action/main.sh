@@ -199,7 +199,7 @@ plan() {
     flag since "$INPUT_SINCE"
     add_args
     run "${words[@]}" || status=$?
-    [[ $status == 0 ]] || fail "cargo edgepack plan failed" "$status"
+    [[ $status == 0 ]] || fail "cargo edgepack plan failed with exit code $status: the log says why" "$status"
     matrix=$(cat "$temporary/stdout")
     [[ $matrix != '{"include":[]}' ]] || changed=false
     output matrix "$matrix"
@@ -258,6 +258,10 @@ main() {
     run "${words[@]}" || status=$?
     if is ANNOTATE; then
         cat "$temporary/stdout"
+        # What the tool refuses before it begins, it tells people alone.
+        if [[ $status != 0 ]] && ! grep -q '^::error' "$temporary/stdout"; then
+            say error "cargo edgepack $command failed with exit code $status: the log says why"
+        fi
     fi
     if [[ -n $INPUT_SARIF ]]; then
         file=$(awk '/^sarif<</ { getline; print; exit }' "$GITHUB_OUTPUT")

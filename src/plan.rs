@@ -15,6 +15,7 @@ use crate::flags::{is_bin, is_cdylib, is_example};
 use crate::levers::BuildSize;
 use crate::pack::{Metadata, Variants};
 use crate::project::Project;
+use crate::sbom::purl::without_secrets;
 use crate::shrink::{self, Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::size::ByteCount;
 use crate::validate::Policy;
@@ -373,7 +374,7 @@ fn package_plan(
                 .as_deref()
                 .map(|d| d.split_whitespace().collect::<Vec<_>>().join(" ")),
             licenses: package.license.clone(),
-            source: package.repository.clone(),
+            source: package.repository.as_deref().map(without_secrets),
             url: package.homepage.clone(),
             authors,
             revision: None,

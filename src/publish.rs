@@ -34,6 +34,8 @@ const PARALLEL_ARTIFACTS: usize = 8;
 const PARALLEL_BLOBS: usize = 4;
 /// Indexes of indexes of indexes: no artifact is that deep.
 const MAX_DEPTH: usize = 4;
+/// How often blobs go up again that a registry knows nothing of any more.
+const MAX_ANEW: u32 = 2;
 const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// A manifest in a layout with all that belongs to it.
@@ -337,9 +339,7 @@ impl Push<'_> {
         let mut done = Vec::new();
         for (name, state) in states {
             if wanted(state) {
-                remote
-                    .put_manifest(&name, &bundle.manifest.media_type, &bundle.bytes)
-                    .await?;
+                self.put_manifest(&remote, &name, bundle).await?;
             }
             let state = match state {
                 Found::This => TagState::Unchanged,
@@ -386,13 +386,8 @@ impl Push<'_> {
             for child in &bundle.children {
                 Box::pin(self.push(remote, child, false, true)).await?;
             }
-            stream::iter(bundle.blobs.iter().map(Ok::<_, Error>))
-                .try_for_each_concurrent(PARALLEL_BLOBS, |blob| self.push_blob(remote, blob))
-                .await?;
-            let listed = !put
-                || remote
-                    .put_manifest(digest, &bundle.manifest.media_type, &bundle.bytes)
-                    .await?;
+            self.push_blobs(remote, bundle, false).await?;
+            let listed = !put || self.put_manifest(remote, digest, bundle).await?;
             if let Some(subject) = &bundle.subject
                 && !listed
             {
@@ -405,7 +400,42 @@ impl Push<'_> {
         Ok(())
     }
 
-    async fn push_blob(&self, remote: &Remote, blob: &Descriptor) -> Result<(), Error> {
+    async fn push_blobs(&self, remote: &Remote, bundle: &Bundle, anew: bool) -> Result<(), Error> {
+        stream::iter(bundle.blobs.iter().map(Ok::<_, Error>))
+            .try_for_each_concurrent(PARALLEL_BLOBS, |blob| self.push_blob(remote, blob, anew))
+            .await
+    }
+
+    /// Puts a manifest whose blobs are there. Where several clients mount the same blob
+    /// into a new repository at the same moment, registries have been seen to say yes to
+    /// all and to know nothing of it afterwards: then the blobs go up again, by themselves.
+    async fn put_manifest(
+        &self,
+        remote: &Remote,
+        version: &str,
+        bundle: &Bundle,
+    ) -> Result<bool, Error> {
+        let media_type = &bundle.manifest.media_type;
+        let mut attempt = 0;
+        loop {
+            let failure = match remote
+                .put_manifest(version, media_type, &bundle.bytes)
+                .await
+            {
+                Ok(listed) => return Ok(listed),
+                Err(failure) => failure,
+            };
+            if !failure.has_code("MANIFEST_BLOB_UNKNOWN") || attempt == MAX_ANEW {
+                return Err(failure.into());
+            }
+            self.context.client.back_off(failure, attempt).await?;
+            attempt += 1;
+            self.push_blobs(remote, bundle, true).await?;
+        }
+    }
+
+    /// Sends a blob unless it is there; `anew` trusts nothing that was said about it.
+    async fn push_blob(&self, remote: &Remote, blob: &Descriptor, anew: bool) -> Result<(), Error> {
         let report = |how| {
             (self.context.on_event)(Event::Blob {
                 item: self.number,
@@ -424,7 +454,7 @@ impl Push<'_> {
         let path = remote.repository().path();
         let slot = self.shared.slot(host, &blob.digest);
         let mut there = slot.lock().await;
-        if there.as_deref() == Some(path) {
+        if there.as_deref() == Some(path) && !anew {
             report(Uploaded::Present);
             return Ok(());
         }
@@ -433,6 +463,7 @@ impl Push<'_> {
         let elsewhere = there
             .clone()
             .or_else(remembered)
+            .filter(|_| !anew)
             .filter(|other| other != path && Repository::parse(&format!("{host}/{other}")).is_ok());
         let how = remote
             .push_blob(&Upload {

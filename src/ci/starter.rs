@@ -118,29 +118,39 @@ pub fn workflow(action: &Action, project: &Surroundings) -> String {
          concurrency:\n  group: ${{{{ github.workflow }}}}-${{{{ github.ref }}}}\n  \
          cancel-in-progress: ${{{{ github.event_name == 'pull_request' }}}}\n\
          \n\
-         jobs:\n  edgepack:\n    name: Build and publish\n    runs-on: ubuntu-latest\n    \
-         permissions:\n      contents: read # to check the code out\n      \
-         packages: write # to publish to ghcr.io\n      \
-         id-token: write # to sign without a key\n    \
-         steps:\n      - uses: {CHECKOUT}\n        with:\n          persist-credentials: false\n      \
-         - uses: {}\n        with:\n",
-        action.line()
+         jobs:\n"
     );
-    if !project.folder.is_empty() {
+    let rights = "      packages: write # to publish to ghcr.io\n      id-token: write # to sign without a key\n";
+    // Two jobs: what runs a stranger's change gets no right to publish or to sign.
+    for (job, name, when, rights) in [
+        ("build", "Build", "==", ""),
+        ("publish", "Build, sign and publish", "!=", rights),
+    ] {
         // Writing to a string cannot fail.
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "          working-directory: {}",
-            yaml(&project.folder)
+            "  {job}:\n    name: {name}\n    if: github.event_name {when} 'pull_request'\n    \
+             runs-on: ubuntu-latest\n    permissions:\n      contents: read # to check the code out\n{rights}    \
+             steps:\n      - uses: {CHECKOUT}\n        with:\n          persist-credentials: false\n      \
+             - uses: {}\n",
+            action.line()
         );
+        if job == "publish" || !project.folder.is_empty() {
+            text.push_str("        with:\n");
+        }
+        if !project.folder.is_empty() {
+            let folder = yaml(&project.folder);
+            let _ = writeln!(text, "          working-directory: {folder}");
+        }
+        if job == "publish" {
+            let _ = write!(
+                text,
+                "          publish: true\n          repository: ghcr.io/${{{{ github.repository }}}}{}\n          \
+                 sign: keyless\n",
+                project.suffix()
+            );
+        }
     }
-    let _ = write!(
-        text,
-        "          publish: ${{{{ github.event_name != 'pull_request' }}}}\n          \
-         repository: ghcr.io/${{{{ github.repository }}}}{}\n          \
-         sign: keyless\n",
-        project.suffix()
-    );
     text
 }
 

@@ -25,6 +25,8 @@ pub enum KeySource {
     Variable(String),
 }
 
+/// What is longer is neither a path nor the name of a variable.
+const MAX_NAME: usize = 300;
 /// Variables that hold secrets of signing wherever they are set.
 const SECRETS: [&str; 4] = [
     PASSWORD,
@@ -33,7 +35,18 @@ const SECRETS: [&str; 4] = [
     "ACTIONS_ID_TOKEN_REQUEST_URL",
 ];
 
-/// The variables that hold secrets, given the keys that are set, each a path or
+/// Files that GitHub's runner reads behind a step: whoever can write there changes what
+/// later steps get to see, and which programs they run.
+const RUNNER_FILES: [&str; 5] = [
+    "GITHUB_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+    "GITHUB_STEP_SUMMARY",
+];
+
+/// The variables that are kept from what a project depends on: those that hold secrets,
+/// and those that name files of the runner. `keys` are those that are set, each a path or
 /// `env:NAME`.
 pub fn secret_variables<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let named = keys
@@ -43,6 +56,7 @@ pub fn secret_variables<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<Stri
         .filter(|name| !name.is_empty() && !name.contains(['=', '\0']));
     SECRETS
         .into_iter()
+        .chain(RUNNER_FILES)
         .chain(named)
         .map(str::to_owned)
         .collect()
@@ -60,6 +74,16 @@ impl KeySource {
                 message:
                     "a key was given in place of its path: others can read it on the command line"
                         .into(),
+                hint: Some("write a path, or env:NAME for a variable that holds the key".into()),
+            });
+        }
+        // Base64 in one line: not repeated by any error either.
+        if text.len() > MAX_NAME {
+            return Err(Error::Usage {
+                message: format!(
+                    "what is given as a key has {} characters, and is neither a path nor env:NAME",
+                    text.len()
+                ),
                 hint: Some("write a path, or env:NAME for a variable that holds the key".into()),
             });
         }

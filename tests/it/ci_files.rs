@@ -352,6 +352,8 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
         .env("NO_KEY", "s3cret of somebody else")
         .env("COSIGN_PASSWORD", "s3cret")
         .env("SIGSTORE_ID_TOKEN", "s3cret")
+        .env("GITHUB_OUTPUT", place.join("s3cret-output"))
+        .env("GITHUB_PATH", place.join("s3cret-path"))
         .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "s3cret");
     let said = run(&mut command).exits(0).stderr;
     // The script did look.
@@ -360,6 +362,8 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
         "MY_KEY",
         "COSIGN_PASSWORD",
         "SIGSTORE_ID_TOKEN",
+        "GITHUB_OUTPUT",
+        "GITHUB_PATH",
         "ACTIONS_ID",
     ] {
         assert!(!said.contains(name), "{said}");

@@ -60,11 +60,16 @@ fn a_second_run_changes_nothing() {
         "      contents: read # to check the code out",
         "          persist-credentials: false",
         "      - uses: acme/edgepack/action@0123456789abcdef0123456789abcdef01234567 # v1.2.3",
-        "          publish: ${{ github.event_name != 'pull_request' }}",
+        "          publish: true",
+        "    if: github.event_name == 'pull_request'",
         "          repository: ghcr.io/${{ github.repository }}",
     ] {
         assert!(workflow.lines().any(|l| l == line), "{line} in\n{workflow}");
     }
+    // What builds a stranger's change may do nothing else.
+    let (build, publish) = workflow.split_once("\n  publish:\n").unwrap();
+    assert!(!build.contains(": write"), "{build}");
+    assert!(publish.contains("id-token: write"), "{publish}");
     // Every action is pinned to a commit.
     for uses in workflow
         .lines()
@@ -210,4 +215,14 @@ fn a_table_to_begin_with() {
         .exits(2)
         .says("nothing can be added to");
     assert_eq!(read(&place, "app/Cargo.toml"), inline);
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_behind_a_link() {
+    let place = repository("", &["app"]);
+    let elsewhere = Place::new();
+    std::os::unix::fs::symlink(elsewhere.path(), place.join(".github")).unwrap();
+    init(&place, "", &[]).exits(2).says("is a link");
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }

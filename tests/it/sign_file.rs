@@ -61,7 +61,23 @@ fn a_bundle_beside_the_file() {
     }
     place.write("large.json", vec![b' '; (1 << 20) + 1]);
     let args = ["verify", "app.wasm", "--key=k.pub", "--bundle=large.json"];
-    tool(&place, &args).exits(2).says("more than the");
+    tool(&place, &args).exits(5).says("more than the");
+    // A file in this folder is no artifact, however it is called.
+    let reference = "127.0.0.1:1/app:1.0.0";
+    for name in [reference.to_owned(), format!("{reference}.sigstore.json")] {
+        let from = if name == reference {
+            "app.wasm"
+        } else {
+            "app.wasm.sigstore.json"
+        };
+        place.write(&name, fs::read(place.join(from)).unwrap());
+    }
+    tool(&place, &["verify", reference, "--key=k.pub"]).exits(6);
+    tool(
+        &place,
+        &["verify", &format!("./{reference}"), "--key=k.pub"],
+    )
+    .exits(0);
     tool(&place, &["sign", "missing.wasm", "--key=k.key"]).exits(1);
     tool(
         &place,

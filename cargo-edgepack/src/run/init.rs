@@ -103,6 +103,23 @@ impl App {
 
     /// Writes a file that is not there.
     fn put(&self, path: &Path, contents: &str, force: bool) -> Result<(), Error> {
+        // `.github` may be a link to anywhere.
+        let folders = path.ancestors().skip(1).take_while(|folder| {
+            folder
+                .file_name()
+                .is_some_and(|name| name == ".github" || name == "workflows" || name == ".gitlab")
+        });
+        for folder in folders {
+            if folder.is_symlink() {
+                return Err(Error::Usage {
+                    message: format!(
+                        "`{}` is a link: nothing is written behind it",
+                        folder.display()
+                    ),
+                    hint: Some("make it a folder of the repository".into()),
+                });
+            }
+        }
         match read(path)? {
             Some(there) if there == contents => {
                 self.printer

@@ -99,7 +99,8 @@ impl App {
                 (None, None) => return Err(Error::usage("no reference to pull")),
             };
             let verified = demands.check(&mut source, &client).await?;
-            let verified = verified.map(|(_, outcome)| outcome);
+            // Of an index, that is what is signed, and not the manifest in it.
+            let verified = verified.map(|(digest, outcome)| (source.name(&digest), outcome));
             let resolved = pull::resolve(&source).await?;
             let pulled =
                 pull::fetch(&source, &resolved, &mut pending, &target, &on_progress).await?;
@@ -114,9 +115,10 @@ impl App {
         }
         pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
-        if let Some(verified) = &verified {
-            self.printer.verified(&resolved.reference, verified);
+        if let Some((name, outcome)) = &verified {
+            self.printer.verified(name, outcome);
         }
+        let verified = verified.map(|(_, outcome)| outcome);
         match flags.reporting.message_format {
             MessageFormat::Human => self
                 .printer

@@ -6,7 +6,7 @@ use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::output;
 use edgepack::registry::http::block_on;
-use edgepack::registry::reference::Reference;
+use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::{SignedBy, Trust};
@@ -21,10 +21,15 @@ const MAX_BUNDLE: u64 = 1 << 20;
 /// A file that is signed, or checked, up to this one: a module, or an archive.
 const MAX_FILE: u64 = u32::MAX as u64;
 
-/// The file that is meant, where it is one and no artifact.
+/// The file that is meant, where it is one and no artifact. What reads as a reference is
+/// one, whatever files there are: else a file of that name, in a folder of somebody else's,
+/// would be verified in place of the artifact. `./` before a path makes it a path.
 pub(super) fn file(text: &str) -> Option<&Path> {
     let path = Path::new(text);
-    let named_so = path.extension().is_some_and(|e| e == "wasm") && Reference::parse(text).is_err();
+    if Reference::parse(text).is_ok() || text.starts_with(LAYOUT_PREFIX) {
+        return None;
+    }
+    let named_so = path.extension().is_some_and(|e| e == "wasm");
     (path.is_file() || named_so).then_some(path)
 }
 
@@ -118,7 +123,10 @@ impl App {
                 ),
             });
         }
-        let bundle = output::read_small(&path, MAX_BUNDLE)?;
+        let bundle = output::read_small(&path, MAX_BUNDLE).map_err(|error| match error {
+            Error::Usage { message, hint } => Error::Signature { message, hint },
+            other => other,
+        })?;
         let by = blob::check(&bundle, &bytes, trust).map_err(|refusal| Error::Signature {
             message: format!(
                 "`{}` has no signature that holds: the bundle `{}`: {refusal}",

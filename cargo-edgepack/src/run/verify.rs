@@ -35,7 +35,8 @@ pub(super) struct Demands {
 pub(super) fn is_reference(value: &str) -> bool {
     let file = Path::new(value);
     let artifact = value.starts_with(LAYOUT_PREFIX) || Reference::parse(value).is_ok();
-    artifact && !file.exists() && file.extension().is_none_or(|e| e != "toml")
+    // Whatever files there are: a folder of somebody else's decides nothing.
+    artifact && file.extension().is_none_or(|e| e != "toml")
 }
 
 impl App {

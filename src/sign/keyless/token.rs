@@ -33,6 +33,8 @@ const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 const GITLAB_TOKEN: &str = "SIGSTORE_ID_TOKEN";
 /// What is longer is no token.
 const MAX_TOKEN: usize = 64 << 10;
+/// What is longer is neither a path nor the name of a variable.
+const MAX_NAME: usize = 300;
 
 /// Where the token comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,13 +67,30 @@ impl Source {
     /// [`Error::Usage`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parts = text.split('.').count();
+        let text = text.trim();
+        let name = text
+            .trim_start_matches(VARIABLE_PREFIX)
+            .trim_start_matches('@');
+        // A token that is given in a wrong way is not repeated by any error.
+        let misplaced = name.contains("eyJ") && !text.starts_with("eyJ");
+        if misplaced || (name.len() > MAX_NAME && parts != 3) {
+            return Err(Error::Usage {
+                message: "the identity token is neither a token nor a path nor env:NAME".into(),
+                hint: Some(
+                    "write env:NAME for a variable that holds the token, and nothing else".into(),
+                ),
+            });
+        }
         match (text.strip_prefix(VARIABLE_PREFIX), text.strip_prefix('@')) {
             (Some(""), _) => Err(Error::usage("`env:` names no variable")),
             (Some(name), _) => Ok(Source::Variable(name.to_owned())),
             (_, Some("")) => Err(Error::usage("`@` names no file")),
             (_, Some(path)) => Ok(Source::File(path.into())),
             // `{"` in base64: every token begins with it.
-            _ if text.starts_with("eyJ") && parts == 3 => Ok(Source::Given(Given(text.to_owned()))),
+            _ if text.starts_with("eyJ") && parts != 3 => Err(Error::usage(
+                "the identity token does not have the three parts of a token",
+            )),
+            _ if text.starts_with("eyJ") => Ok(Source::Given(Given(text.to_owned()))),
             _ if text.is_empty() => Err(Error::usage("the identity token is empty")),
             _ => Ok(Source::File(text.into())),
         }
