@@ -17,6 +17,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::cache::{Cache, Key};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
+use crate::registry::failure::Failure;
 use crate::registry::http::Client;
 use crate::registry::layout::{Layout, Subjects, tag_of};
 use crate::registry::reference::Repository;
@@ -428,7 +429,16 @@ impl Push<'_> {
             if !failure.has_code("MANIFEST_BLOB_UNKNOWN") || attempt == MAX_ANEW {
                 return Err(failure.into());
             }
-            self.context.client.back_off(failure, attempt).await?;
+            let passing = Failure::broken("publishing", String::new());
+            if self
+                .context
+                .client
+                .back_off(passing, attempt)
+                .await
+                .is_err()
+            {
+                return Err(failure.into());
+            }
             attempt += 1;
             self.push_blobs(remote, bundle, true).await?;
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::artifact::{Artifact, LAYOUT, REPOSITORY, TAG, module};
-use crate::support::registry::{Options, Registry};
+use crate::support::registry::{Fault, Options, Registry};
 use crate::support::tool::{Place, run};
 
 fn without_referrers() -> Options {
@@ -280,4 +280,35 @@ fn a_workspace_of_packages() {
             assert_eq!(registry.tags(&repository)[tag], digest);
         }
     }
+}
+
+#[test]
+fn blobs_that_the_registry_forgot_go_up_again() {
+    let registry = Registry::start();
+    let artifact = Artifact::new(1000);
+    // The first manifest only: as after mounts that several clients asked for at once.
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    registry.fault(move |request| {
+        let first = request.method == "PUT"
+            && request.path.contains("/manifests/")
+            && asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        let body =
+            r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+        first.then(|| Fault::Status(400, Vec::new(), body.to_owned()))
+    });
+    let host = registry.host();
+    let done = artifact.publish(&host, &[]).exits(0);
+    assert_eq!(done.stdout, artifact.published(&host));
+    assert!(registry.is_complete(REPOSITORY, TAG));
+    registry.heal();
+
+    // One that never knows them is an error, and no endless loop.
+    let other = Artifact::seeded(1000, 2);
+    registry.fault(|request| {
+        let body =
+            r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+        (request.method == "PUT" && request.path.contains("/manifests/"))
+            .then(|| Fault::Status(400, Vec::new(), body.to_owned()))
+    });
+    other.publish(&host, &["--tag", "2.0.0"]).exits(6);
 }
