@@ -131,7 +131,7 @@ pub fn append(path: &Path, contents: &[u8]) -> Result<(), Error> {
     file.write_all(contents).map_err(to_error())
 }
 
-/// As [`write`], for a file in a folder of ours, which is made where it is missing.
+/// As [`fn@write`], for a file in a folder of ours, which is made where it is missing.
 ///
 /// # Errors
 ///

@@ -12,9 +12,10 @@ use wildmatch::WildMatch;
 use crate::config::unknown_key;
 use crate::error::Error;
 use crate::registry::http::Client;
+use crate::registry::reference::LAYOUT_PREFIX;
 use crate::sign::attestation::Kind;
 use crate::sign::source::VARIABLE_PREFIX;
-use crate::sign::trust::{Spec, Trust};
+use crate::sign::trust::{Pattern, Spec, Trust};
 
 /// What a policy's file is called, where none is named.
 pub const FILE: &str = "verify.toml";
@@ -115,6 +116,18 @@ impl Policy {
             };
             if rule.repository.trim().is_empty() {
                 return Err(wrong("it names no repository"));
+            }
+            if let Some(why) = never(&rule.repository) {
+                return Err(wrong(why));
+            }
+            // All of them, and not only the rule that is used: a mistake is to be seen now.
+            for (key, regexp) in [
+                ("identity-regexp", &rule.identity_regexp),
+                ("issuer-regexp", &rule.issuer_regexp),
+            ] {
+                if let Some(regexp) = regexp {
+                    Pattern::regexp(regexp, &format!("{}: `rules[{n}].{key}`", path.display()))?;
+                }
             }
             let identity = rule.identity.is_some() || rule.identity_regexp.is_some();
             let issuer = rule.issuer.is_some() || rule.issuer_regexp.is_some();
@@ -223,6 +236,19 @@ impl Rule {
     }
 }
 
+/// Why no repository can be like this pattern, where none can.
+fn never(pattern: &str) -> Option<&'static str> {
+    if pattern.starts_with(LAYOUT_PREFIX) {
+        return None;
+    }
+    let path = pattern.split_once('/').map_or("", |(_, path)| path);
+    if path.contains([':', '@']) {
+        return Some("a repository has neither a tag nor a digest");
+    }
+    path.contains(|c: char| c.is_ascii_uppercase())
+        .then_some("a repository is written in lower case")
+}
+
 fn config(path: &Path, message: String, hint: Option<String>) -> Error {
     Error::Config {
         manifest: path.to_owned(),
@@ -291,6 +317,14 @@ mod tests {
             ),
             ("[[rules]]\nkey = \"k\"", "no repository"),
             ("[[rules]]\nrepository = \"a\"", "neither a key"),
+            (
+                "[[rules]]\nrepository = \"r.example/a:1*\"\nkey = \"k\"",
+                "neither a tag",
+            ),
+            (
+                "[[rules]]\nrepository = \"r.example/Acme/*\"\nkey = \"k\"",
+                "lower case",
+            ),
             ("[[rules]]\nrepository = \"a\"\nkeys = []", "keys is empty"),
             (
                 "[[rules]]\nrepository = \"a\"\nkey = \"k\"\nidentity = \"i\"",
@@ -315,6 +349,14 @@ mod tests {
             assert!(error.to_string().contains(words), "{text}: {error}");
             assert_eq!(error.exit_code(), crate::exit_code::USAGE, "{text}");
         }
+        // As everywhere: what could match a part of a name is no trust.
+        let loose = "[[rules]]\nrepository = \"a\"\nidentity-regexp = \".*\"\nissuer = \"i\"";
+        let error = read(loose).unwrap_err();
+        assert!(
+            error.to_string().contains("`rules[0].identity-regexp`"),
+            "{error}"
+        );
+        assert_eq!(error.exit_code(), crate::exit_code::SIGNATURE);
         let hint = read("[[rules]]\nrepository = \"a\"\nisuer = \"k\"")
             .unwrap_err()
             .hint();

@@ -43,7 +43,7 @@ impl SbomSwitch {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Attestations")]
 pub struct ProvenanceSwitch {
-    /// Attest from what and how it was made to what is signed: SLSA provenance [default].
+    /// Attest from what and how it was made to what is signed: SLSA provenance; the default.
     #[arg(long, overrides_with = "no_provenance")]
     provenance: bool,
     /// Attest no provenance.
