@@ -148,8 +148,9 @@ publish_flags() {
     words+=(${login[@]+"${login[@]}"})
 }
 
-# The words that announce a password, where there is one.
+# The words that announce a password, where there is one, and the host that it is for.
 login=()
+login_host=
 
 credentials() {
     local username=$INPUT_USERNAME
@@ -161,6 +162,7 @@ credentials() {
     if [[ -n $password ]]; then
         [[ -n $username ]] || fail "there is a password and no username"
         login=("--username=$username" --password-stdin)
+        login_host=${1%%/*}
     fi
 }
 
@@ -187,7 +189,12 @@ output() {
 
 # The results of shrinking that other runners share. Without them it only takes longer.
 share() {
-    run cache "--$1=oci:$INPUT_CACHE" ${login[@]+"${login[@]}"} ||
+    local flags=()
+    # A password is for the host that it was given for, and for no other.
+    if [[ ${INPUT_CACHE%%/*} == "$login_host" ]]; then
+        flags=("${login[@]}")
+    fi
+    run cache "--$1=oci:$INPUT_CACHE" ${flags[@]+"${flags[@]}"} ||
         say warning "results of shrinking could not be shared with $INPUT_CACHE"
 }
 

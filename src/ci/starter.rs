@@ -167,8 +167,10 @@ pub fn pipeline(template: &Template, project: &Surroundings) -> String {
     }
     let _ = write!(
         text,
-        "      publish: true\n      repository: {}\n",
-        yaml(&format!("$CI_REGISTRY_IMAGE{}", project.suffix()))
+        "      publish: true\n      repository: {}\n      \
+         # A version names one artifact for good; each commit is one.\n      tags: {}\n",
+        yaml(&format!("$CI_REGISTRY_IMAGE{}", project.suffix())),
+        yaml("$CI_COMMIT_SHA")
     );
     text
 }

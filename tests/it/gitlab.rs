@@ -209,6 +209,22 @@ fn a_budget_and_a_registry_that_refuse_fail_the_job() {
         .write(file, variables.replace(secret, "right"));
     pipeline(&checkout, LOCAL, &inputs, more).passes();
     assert!(registry.is_complete("acme/app", "1.2.3"));
+    // A cache elsewhere does not get the password, though it asks for one.
+    let elsewhere = Registry::with(Options {
+        auth: Auth::basic("ci", "right"),
+        ..Options::default()
+    });
+    let cache = elsewhere.reference("acme/cache:main");
+    let inputs = [
+        ("repository", reference.as_str()),
+        ("cache", cache.as_str()),
+        ("args", "--force"),
+    ];
+    pipeline(&checkout, LOCAL, &inputs, more)
+        .passes()
+        .has("could not be shared");
+    let asked = elsewhere.requests();
+    assert!(!asked.is_empty() && asked.iter().all(|r| r.authorized.is_none()));
     let mut grep = Command::new("grep");
     grep.args(["-rl", secret, "target", ".edgepack/cache"])
         .current_dir(checkout.folder());

@@ -85,7 +85,8 @@ fn a_second_run_changes_nothing() {
     assert!(
         pipeline.ends_with(
             "include:\n  - component: \"$CI_SERVER_FQDN/acme/edgepack/edgepack@1.2.3\"\n    inputs:\n      \
-             publish: true\n      repository: \"$CI_REGISTRY_IMAGE\"\n"
+             publish: true\n      repository: \"$CI_REGISTRY_IMAGE\"\n      \
+             # A version names one artifact for good; each commit is one.\n      tags: \"$CI_COMMIT_SHA\"\n"
         ),
         "{pipeline}"
     );
