@@ -16,27 +16,11 @@ fn place() -> Place {
     place
 }
 
-fn report(place: &Place, args: &[&str]) -> Value {
-    let all = [
-        &[
-            "shrink",
-            "m.wasm",
-            "-o",
-            "o.wasm",
-            "--message-format",
-            "json",
-        ],
-        args,
-    ]
-    .concat();
-    place.run(all).exits(0).json()["packages"][0].clone()
-}
-
 #[test]
 fn are_in_the_report_and_shown_when_asked() {
     for level in ["fast", "default", "max"] {
         let place = place();
-        let package = report(&place, &["--level", level]);
+        let package = place.shrunk(&["--level", level]);
         let [module] = &package["modules"].as_array().unwrap()[..] else {
             panic!("{package}");
         };
@@ -54,7 +38,7 @@ fn are_in_the_report_and_shown_when_asked() {
             assert!(candidate["size"].as_u64() >= module["after"].as_u64());
         }
         // From the cache: nothing is tried, and the winner is still known.
-        let again = report(&place, &["--level", level]);
+        let again = place.shrunk(&["--level", level]);
         assert_eq!(again["modules"][0]["cached"], true);
         assert_eq!(again["modules"][0]["recipe"], module["recipe"]);
         assert_eq!(again["modules"][0]["candidates"], Value::Array(Vec::new()));
@@ -71,8 +55,8 @@ fn are_in_the_report_and_shown_when_asked() {
 #[test]
 fn are_judged_by_the_measure_that_is_named() {
     let place = place();
-    let raw = report(&place, &[]);
-    let gzip = report(&place, &["--optimize-for", "gzip"]);
+    let raw = place.shrunk(&[]);
+    let gzip = place.shrunk(&["--optimize-for", "gzip"]);
     // Another measure is another search, and its sizes are of that measure.
     assert_eq!(gzip["modules"][0]["cached"], false);
     let size = |package: &Value| package["modules"][0]["candidates"][0]["size"].as_u64();

@@ -26,19 +26,7 @@ fn place() -> Place {
 }
 
 fn shrunk(place: &Place, args: &[&str]) -> (Value, Vec<u8>) {
-    let all = [
-        &[
-            "shrink",
-            "m.wasm",
-            "-o",
-            "o.wasm",
-            "--message-format",
-            "json",
-        ],
-        args,
-    ]
-    .concat();
-    let report = place.run(all).exits(0).json()["packages"][0].clone();
+    let report = place.shrunk(args);
     (report, fs::read(place.join("o.wasm")).unwrap())
 }
 

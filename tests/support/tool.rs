@@ -105,6 +105,13 @@ impl Place {
         target
     }
 
+    /// Shrinks `m.wasm` to `o.wasm` with more arguments, and gives the report's package.
+    pub fn shrunk(&self, args: &[&str]) -> serde_json::Value {
+        let fixed = ["shrink", "m.wasm", "-o", "o.wasm", "--message-format=json"];
+        let report = self.run([&fixed, args].concat()).exits(0).json();
+        report["packages"][0].clone()
+    }
+
     /// The command, ready to be changed and run.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-edgepack"));
