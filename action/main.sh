@@ -114,6 +114,7 @@ build_flags() {
     switch OFFLINE
     flag budget-raw "$INPUT_BUDGET_RAW"
     flag budget-gzip "$INPUT_BUDGET_GZIP"
+    flag compare-to "$INPUT_COMPARE_TO"
     case "$INPUT_SBOM" in
         true) words+=(--sbom) ;;
         false) words+=(--no-sbom) ;;
@@ -234,7 +235,14 @@ main() {
     fi
     words=("$command" --message-format=github)
     case "$command" in
-        build) build_flags ;;
+        build)
+            build_flags
+            # There is no registry but for what is shared and compared.
+            credentials "${INPUT_CACHE:-$INPUT_COMPARE_TO}"
+            if [[ -n $INPUT_COMPARE_TO && ${INPUT_COMPARE_TO%%/*} == "$login_host" ]]; then
+                words+=(${login[@]+"${login[@]}"})
+            fi
+            ;;
         publish)
             build_flags
             publish_flags
@@ -259,7 +267,7 @@ main() {
     add_args
     is SUMMARY || unset GITHUB_STEP_SUMMARY
     if [[ -n $INPUT_CACHE ]]; then
-        [[ $command == publish ]] || credentials "$INPUT_CACHE"
+        [[ $command != check ]] || credentials "$INPUT_CACHE"
         share from
     fi
     run "${words[@]}" || status=$?

@@ -110,6 +110,12 @@ impl Destination {
         Ok(Destination { repository, tags })
     }
 
+    /// The registry, where there is one.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.repository.as_deref()?.split('/').next()
+    }
+
     /// Where one artifact goes.
     ///
     /// # Errors

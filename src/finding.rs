@@ -48,11 +48,15 @@ pub enum Code {
     SectionsDropped,
     /// A signature inside the module ends with the first byte that changes; it was dropped.
     SignatureDropped,
+    /// A result in the cache does not follow from the module; it was removed.
+    CacheMismatch,
+    /// The module asks its host for what the one that it is compared with did not.
+    ImportsAdded,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 13] = [
         Code::InvalidWasm,
         Code::ImportNotAllowed,
         Code::BudgetRaw,
@@ -64,6 +68,8 @@ impl Code {
         Code::TrapsAtInstantiation,
         Code::SectionsDropped,
         Code::SignatureDropped,
+        Code::CacheMismatch,
+        Code::ImportsAdded,
     ];
 
     /// The code as it is printed and documented.
@@ -81,6 +87,8 @@ impl Code {
             Code::TrapsAtInstantiation => "traps-at-instantiation",
             Code::SectionsDropped => "sections-dropped",
             Code::SignatureDropped => "signature-dropped",
+            Code::CacheMismatch => "cache-mismatch",
+            Code::ImportsAdded => "imports-added",
         }
     }
 
@@ -99,6 +107,8 @@ impl Code {
             Code::TrapsAtInstantiation => "The module traps when it is instantiated",
             Code::SectionsDropped => "Custom sections were dropped",
             Code::SignatureDropped => "A signature inside the module was dropped",
+            Code::CacheMismatch => "A result in the cache was of another module",
+            Code::ImportsAdded => "The module asks its host for more than before",
         }
     }
 
@@ -115,8 +125,9 @@ impl Code {
             | Code::OptimizerFailed
             | Code::OptimizerRejected
             | Code::TrapsAtInstantiation
-            | Code::SignatureDropped => Severity::Warning,
-            Code::SectionsDropped => Severity::Note,
+            | Code::SignatureDropped
+            | Code::CacheMismatch => Severity::Warning,
+            Code::SectionsDropped | Code::ImportsAdded => Severity::Note,
         }
     }
 

@@ -18,6 +18,7 @@ pub mod cache;
 pub mod cancel;
 pub mod changes;
 pub mod ci;
+pub mod compare;
 pub mod config;
 pub mod destination;
 pub mod environment;

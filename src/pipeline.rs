@@ -413,6 +413,7 @@ fn describe(
         oci: None,
         artifacts: Vec::new(),
         modules: Vec::new(),
+        comparison: None,
         stages,
     }
 }
@@ -447,12 +448,13 @@ fn report_rejected(
         oci: None,
         artifacts: Vec::new(),
         modules: Vec::new(),
+        comparison: None,
         stages,
     }
 }
 
 /// Compressing takes longer than all else on an unchanged project.
-fn cached_gzip_size(bytes: &[u8], cache: &Cache) -> u64 {
+pub(crate) fn cached_gzip_size(bytes: &[u8], cache: &Cache) -> u64 {
     let key = Key::new("gzip-size/1", &[bytes]);
     if let Some(size) = cache
         .get(&key)

@@ -142,25 +142,46 @@ impl Source {
     }
 
     async fn manifest(&self, digest: Option<&Descriptor>) -> Result<(Descriptor, Vec<u8>), Error> {
+        if let Some(found) = self.manifest_if_there(digest).await? {
+            return Ok(found);
+        }
+        Err(match self {
+            Source::Remote { remote, version } => {
+                let version = digest.map_or(version.as_str(), |d| d.digest.as_str());
+                Error::Registry {
+                    message: format!("{} has no `{version}`", remote.repository()),
+                    hint: Some(format!(
+                        "check the tag; the registry may also hide what you have no right to see: cargo edgepack login {} --username NAME --password-stdin",
+                        remote.repository().host()
+                    )),
+                }
+            }
+            // A layout tells what it has.
+            Source::Layout { layout, version } => match layout.resolve(version.as_deref()) {
+                Err(error) => error,
+                Ok(_) => Error::Internal("a manifest came and went".into()),
+            },
+        })
+    }
+
+    async fn manifest_if_there(
+        &self,
+        digest: Option<&Descriptor>,
+    ) -> Result<Option<(Descriptor, Vec<u8>)>, Error> {
         match self {
             Source::Remote { remote, version } => {
                 let version = digest.map_or(version.as_str(), |d| d.digest.as_str());
-                let fetched = remote.manifest(version).await?.ok_or_else(|| Error::Registry {
-                    message: format!("{} has no `{version}`", remote.repository()),
-                    hint: Some(format!(
-                                "check the tag; the registry may also hide what you have no right to see: cargo edgepack login {} --username NAME --password-stdin",
-                                remote.repository().host()
-                            )),
-                })?;
-                Ok((fetched.descriptor, fetched.bytes.to_vec()))
+                let found = remote.manifest(version).await?;
+                Ok(found.map(|fetched| (fetched.descriptor, fetched.bytes.to_vec())))
             }
             Source::Layout { layout, version } => {
                 let descriptor = match digest {
                     Some(descriptor) => descriptor.clone(),
+                    None if !layout.has(version.as_deref())? => return Ok(None),
                     None => layout.resolve(version.as_deref())?,
                 };
                 let bytes = layout.read(&descriptor)?;
-                Ok((descriptor, bytes))
+                Ok(Some((descriptor, bytes)))
             }
         }
     }
@@ -220,7 +241,25 @@ pub struct Pulled {
 ///
 /// [`Error::Registry`].
 pub async fn resolve(source: &Source) -> Result<Resolved, Error> {
-    let (mut descriptor, mut bytes) = source.manifest(None).await?;
+    resolved(source, source.manifest(None).await?).await
+}
+
+/// The same, for what need not be there.
+///
+/// # Errors
+///
+/// [`Error::Registry`].
+pub async fn resolve_if_there(source: &Source) -> Result<Option<Resolved>, Error> {
+    match source.manifest_if_there(None).await? {
+        Some(found) => resolved(source, found).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn resolved(
+    source: &Source,
+    (mut descriptor, mut bytes): (Descriptor, Vec<u8>),
+) -> Result<Resolved, Error> {
     let mut reference = source.name(&descriptor.digest);
     if is_index(&descriptor, &bytes) {
         let index: Index = serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;

@@ -4,6 +4,7 @@
 //! read it. `schema_version` grows with every change that could break a reader.
 //! `cargo edgepack schema` prints the JSON Schema.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -260,6 +261,10 @@ pub struct PackageReport {
     /// order in which they stand; empty where nothing was shrunk.
     #[serde(default)]
     pub modules: Vec<ModuleReport>,
+    /// What it is beside an earlier one; null where none was asked for, or there is none
+    /// yet.
+    #[serde(default)]
+    pub comparison: Option<Comparison>,
     /// The stages that were run, in order.
     pub stages: Vec<StageReport>,
 }
@@ -269,6 +274,58 @@ impl PackageReport {
     #[must_use]
     pub fn passed(&self) -> bool {
         self.findings.iter().all(|f| f.severity != Severity::Error)
+    }
+}
+
+/// What ships, beside what shipped before: `--compare-to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// What it is compared with: the path of a file or a report, or `HOST/PATH@DIGEST`.
+    pub with: String,
+    /// The size of that one, in bytes.
+    pub size: Size,
+    /// How many bytes more there are now; below 0 where there are less.
+    pub raw_change: i64,
+    /// The same after gzip; null where one of the two is not known.
+    pub gzip_change: Option<i64>,
+    /// What it asks of its host.
+    pub imports: Difference,
+    /// What it offers.
+    pub exports: Difference,
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Size {
+    /// Of the file.
+    pub raw: u64,
+    /// After gzip; null where it is not known.
+    pub gzip: Option<u64>,
+}
+
+/// Names that are new, and names that are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// Those that were not there before.
+    pub added: Vec<String>,
+    /// Those that were.
+    pub removed: Vec<String>,
+}
+
+impl Difference {
+    /// What is different in two lists of names, each name once.
+    #[must_use]
+    pub fn between(before: &[String], after: &[String]) -> Self {
+        let without = |list: &[String], other: &[String]| {
+            let other: BTreeSet<&String> = other.iter().collect();
+            let mut seen = BTreeSet::new();
+            let names = list.iter().filter(|name| !other.contains(name));
+            names.filter(|name| seen.insert(*name)).cloned().collect()
+        };
+        Difference {
+            added: without(after, before),
+            removed: without(before, after),
+        }
     }
 }
 

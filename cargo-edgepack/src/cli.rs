@@ -15,6 +15,7 @@ mod attest;
 mod cache;
 mod cargo;
 mod ci;
+mod compare;
 mod init;
 mod plan;
 mod registry;
@@ -26,6 +27,7 @@ pub use attest::{ProvenanceSwitch, Sbom, SbomSwitch};
 pub use cache::Cache;
 pub use cargo::{Compilation, Selection};
 pub use ci::{ReportFormat, Results};
+pub use compare::Comparing;
 pub use init::{Ci, Init};
 pub use plan::{MatrixFor, Plan};
 pub use registry::{Access, Login, Logout, Publish, Pull, Transport};
@@ -275,6 +277,12 @@ pub struct Build {
     /// Whether there is an SBOM.
     #[command(flatten)]
     pub sbom: SbomSwitch,
+    /// What it is compared with.
+    #[command(flatten)]
+    pub comparing: Comparing,
+    /// How to speak to the registry that has it.
+    #[command(flatten)]
+    pub access: Access,
     /// What is reported.
     #[command(flatten)]
     pub reporting: Results,

@@ -17,7 +17,7 @@ use edgepack::error::Error;
 use edgepack::finding::{Finding, Severity};
 use edgepack::inspect::Inspection;
 use edgepack::pipeline::{COMPILE, Event, SHRINK};
-use edgepack::report::{PackageReport, Report};
+use edgepack::report::{Comparison, PackageReport, Report};
 use edgepack::shrink::ModuleReport;
 use edgepack::size::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -223,12 +223,44 @@ impl Printer {
             .gzip
             .map_or_else(String::new, |gzip| format!(", gzip {}", bytes(gzip)));
         row("size", &format!("{} bytes{gzip}", report.size.after));
+        if let Some(comparison) = &report.comparison {
+            self.comparison(comparison);
+        }
         if let Some(path) = &report.wasm {
             row("wasm", &shown(path));
         }
         for oci in &report.artifacts {
             row("oci", &format!("{} in {}", oci.tag, shown(&oci.layout)));
             row("digest", oci.manifest_digest.as_str());
+        }
+    }
+
+    /// What is different from an earlier one: sizes, and what it asks of its host.
+    fn comparison(&self, comparison: &Comparison) {
+        let raw = difference(comparison.size.raw, comparison.raw_change);
+        let gzip = comparison.size.gzip.zip(comparison.gzip_change);
+        let gzip = gzip.map_or_else(String::new, |(size, change)| {
+            format!(", gzip {}", difference(size, change))
+        });
+        row("compared", &format!("{raw}{gzip}"));
+        row("with", &comparison.with);
+        let names = [
+            ("new import", &comparison.imports.added),
+            ("gone import", &comparison.imports.removed),
+        ];
+        for (label, names) in names {
+            let shown = if self.verbose {
+                names.len()
+            } else {
+                names.len().min(MAX_NAMES)
+            };
+            for name in &names[..shown] {
+                row(label, &name.escape_debug().to_string());
+            }
+            if shown < names.len() {
+                let left = names.len() - shown;
+                row(label, &format!("… and {left} more: report.json lists them"));
+            }
         }
     }
 
@@ -495,6 +527,15 @@ fn change(before: u64, after: u64) -> String {
         return "unchanged".into();
     }
     format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+}
+
+/// How many bytes more or less than `before` there are.
+fn difference(before: u64, change: i64) -> String {
+    if change == 0 {
+        return "the same".into();
+    }
+    let after = before.saturating_add_signed(change);
+    format!("{change:+} bytes ({})", self::change(before, after))
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -4,6 +4,7 @@ mod attest;
 mod build;
 mod cache;
 mod ci;
+mod compare;
 mod describe;
 mod init;
 mod plan;

@@ -44,6 +44,7 @@ fn write_summary(text: &mut String, report: &Report, problems: &[Problem]) -> fm
     };
     writeln!(text, "## cargo edgepack: {headline}\n")?;
     sizes(text, report)?;
+    comparisons(text, report)?;
     findings(text, problems)?;
     capabilities(text, report)?;
     published(text, report)
@@ -110,6 +111,89 @@ fn change(before: u64, after: u64) -> String {
         return "none".to_owned();
     }
     format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+}
+
+/// Sizes and interfaces beside those of earlier ones.
+fn comparisons(text: &mut String, report: &Report) -> fmt::Result {
+    let compared = || {
+        let packages = report.packages.iter();
+        packages.filter_map(|p| p.comparison.as_ref().map(|c| (p, c)))
+    };
+    if compared().next().is_none() {
+        return Ok(());
+    }
+    writeln!(
+        text,
+        "### Compared with an earlier one\n\n\
+         | package | before | now | change | gzip before | now | change |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    )?;
+    for (package, comparison) in compared().take(MAX_ROWS) {
+        let raw = (comparison.size.raw, Some(comparison.raw_change));
+        let gzip = (comparison.size.gzip, comparison.gzip_change);
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            name(&package.name),
+            ByteCount(raw.0),
+            ByteCount(package.size.after),
+            difference(Some(raw.0), raw.1),
+            optional(gzip.0),
+            optional(package.size.gzip),
+            difference(gzip.0, gzip.1),
+        )?;
+    }
+    more(text, compared().count(), MAX_ROWS)?;
+    writeln!(text)?;
+    for (package, comparison) in compared().take(MAX_ROWS) {
+        writeln!(
+            text,
+            "- {} beside {}",
+            name(&package.name),
+            markdown_code(&shortened(&comparison.with, 1000))
+        )?;
+        for (what, names) in [
+            ("asks its host for more", &comparison.imports.added),
+            ("no longer asks for", &comparison.imports.removed),
+            ("offers more", &comparison.exports.added),
+            ("no longer offers", &comparison.exports.removed),
+        ] {
+            if !names.is_empty() {
+                writeln!(text, "  - {what}: {}", listed(names))?;
+            }
+        }
+    }
+    writeln!(text)
+}
+
+/// So many names as there is room for.
+fn listed(names: &[String]) -> String {
+    let mut shown: Vec<String> = names.iter().take(MAX_INTERFACES).map(|n| name(n)).collect();
+    if names.len() > MAX_INTERFACES {
+        let left = names.len() - MAX_INTERFACES;
+        shown.push(format!("and {left} more: see `report.json`"));
+    }
+    shown.join(", ")
+}
+
+fn optional(size: Option<u64>) -> String {
+    size.map_or_else(String::new, |size| ByteCount(size).to_string())
+}
+
+/// How many bytes more or less there are: in bytes, and in percent of `before`.
+fn difference(before: Option<u64>, change: Option<i64>) -> String {
+    let (Some(before), Some(change)) = (before, change) else {
+        return String::new();
+    };
+    if change == 0 {
+        return "none".to_owned();
+    }
+    let sign = if change < 0 { '-' } else { '+' };
+    format!(
+        "{sign}{} bytes ({})",
+        grouped(change.unsigned_abs()),
+        self::change(before, before.saturating_add_signed(change))
+    )
 }
 
 fn findings(text: &mut String, problems: &[Problem]) -> fmt::Result {

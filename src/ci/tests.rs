@@ -42,6 +42,7 @@ fn package(name: &str, findings: Vec<Finding>) -> PackageReport {
         artifacts: Vec::new(),
         sbom: None,
         modules: Vec::new(),
+        comparison: None,
         stages: vec![StageReport {
             name: "check".to_owned(),
             seconds: 0.5,

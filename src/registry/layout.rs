@@ -163,6 +163,19 @@ impl Layout {
         })
     }
 
+    /// Whether there is anything that a tag or a digest stands for; without either, whether
+    /// there is anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`] where the layout is damaged.
+    pub fn has(&self, version: Option<&str>) -> Result<bool, Error> {
+        let index = self.index()?;
+        Ok(index.manifests.iter().any(|m| {
+            version.is_none_or(|version| tag_of(m) == Some(version) || m.digest.as_str() == version)
+        }))
+    }
+
     /// What a tag or a digest stands for; without either, the one manifest that the
     /// layout holds.
     ///

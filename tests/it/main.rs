@@ -20,6 +20,7 @@ mod candidates;
 mod cases;
 mod ci_files;
 mod ci_lint;
+mod compare;
 mod corpus;
 mod describe;
 mod external;

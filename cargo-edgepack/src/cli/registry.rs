@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BuildFlags, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing};
+use super::{
+    BuildFlags, Comparing, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing,
+};
 
 /// `publish`.
 #[derive(Debug, Args)]
@@ -31,6 +33,9 @@ pub struct Publish {
     /// How to build.
     #[command(flatten)]
     pub build: BuildFlags,
+    /// What it is compared with.
+    #[command(flatten)]
+    pub comparing: Comparing,
     /// What is reported.
     #[command(flatten)]
     pub reporting: Results,

@@ -24,6 +24,7 @@ use edgepack::wasm::metadata::{self, Metadata};
 
 use super::App;
 use super::build::{Built, file_metadata};
+use super::compare::Earlier;
 use crate::cli::{ReportFormat, Sbom};
 
 /// What is to be told about an artifact.
@@ -225,7 +226,8 @@ impl App {
                 provenance: false,
             })
         };
-        let (destination, built) = self.build_project(&flags.flags, cargo, &approve)?;
+        let (destination, built) =
+            self.build_project(&flags.flags, cargo, &approve, &Earlier::none())?;
         let (reports, sboms): (Vec<_>, Vec<_>) = built
             .into_iter()
             .map(

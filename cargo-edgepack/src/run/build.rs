@@ -21,6 +21,7 @@ use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
 
 use super::attest::{Attested, Compiled, File, Wishes, attest_package};
+use super::compare::Earlier;
 use super::{App, ci};
 use crate::cli::{self, BuildFlags};
 
@@ -49,6 +50,7 @@ struct Job<'a> {
     flags: &'a CargoFlags,
     here: &'a Path,
     destination: &'a Destination,
+    earlier: &'a Earlier,
     created: Timestamp,
     revision: Option<String>,
 }
@@ -122,9 +124,10 @@ impl App {
                 provenance: false,
             })
         };
+        let earlier = self.earlier(flags)?;
         let (destination, built) = match &flags.file {
-            Some(file) => self.build_file(file, &flags.flags, cargo, &approve)?,
-            None => self.build_project(&flags.flags, cargo, &approve)?,
+            Some(file) => self.build_file(file, &flags.flags, cargo, &approve, &earlier)?,
+            None => self.build_project(&flags.flags, cargo, &approve, &earlier)?,
         };
         let report = Report::new(built.into_iter().map(|b| b.report).collect());
         let format = flags.reporting.message_format;
@@ -134,12 +137,33 @@ impl App {
         Ok(report.exit_code())
     }
 
+    fn earlier(&self, flags: &cli::Build) -> Result<Earlier, Error> {
+        let access = &flags.access;
+        let text = flags.comparing.compare_to.as_deref();
+        if text.is_none() && access.username.is_some() {
+            return Err(Error::Usage {
+                message: "--username is for the registry that --compare-to names".into(),
+                hint: Some("build asks no other one: leave it out, or publish".into()),
+            });
+        }
+        let options = match text {
+            Some(_) => self.options(access)?,
+            None => return Ok(Earlier::none()),
+        };
+        let earlier = Earlier::new(text, options, access.transport.plain_http, 1);
+        if let Some(host) = earlier.host() {
+            earlier.trust(host);
+        }
+        Ok(earlier)
+    }
+
     pub(super) fn build_file(
         &self,
         file: &Path,
         flags: &BuildFlags,
         cargo: &CargoFlags,
         approve: &Approve<'_>,
+        earlier: &Earlier,
     ) -> Result<(Destination, Vec<Built>), Error> {
         let epoch = source::source_date_epoch()?;
         let overrides = flags.overrides().or(environment::overrides()?);
@@ -155,6 +179,7 @@ impl App {
             None => Config::default(),
         };
         let wishes = approve(&config.publish, &config.sign)?;
+        self.read_earlier(earlier, 1)?;
         let destination = Destination::below(&file_target_dir(cargo)?);
         ci::remove_stale(&destination)?;
         let mut metadata = file_metadata(file);
@@ -188,6 +213,7 @@ impl App {
         let mut report =
             self.with_context(true, |context| pipeline::run(input, context, &destination))?;
         report.input = Some(absolute(file)?);
+        self.compare(earlier, &mut report);
         let attested = self.attest_file(&made_of, &mut report, &options, created, &destination)?;
         self.done(&report);
         let built = Built {
@@ -207,6 +233,7 @@ impl App {
         flags: &BuildFlags,
         cargo: &CargoFlags,
         approve: &Approve<'_>,
+        earlier: &Earlier,
     ) -> Result<(Destination, Vec<Built>), Error> {
         let epoch = source::source_date_epoch()?;
         let overrides = flags.overrides().or(environment::overrides()?);
@@ -243,6 +270,7 @@ impl App {
                 folder.display()
             ));
         }
+        self.read_earlier(earlier, plan.packages.len())?;
         let toolchains = self.toolchains(&plan, cargo, &config, sysroot, &here)?;
         let commit = source::commit(project.metadata.workspace_root.as_std_path());
         let created = epoch
@@ -258,6 +286,7 @@ impl App {
             flags: cargo,
             here: &here,
             destination: &destination,
+            earlier,
             created,
             revision: commit.map(|c| c.revision),
         };
@@ -291,6 +320,7 @@ impl App {
                 }
                 (made, _) => made?,
             };
+            self.read_earlier(earlier, built.len() + made.len())?;
             built.extend(self.finish_group(&job, group, made, &compiling, &wishes)?);
         }
         Ok((destination, built))
@@ -391,6 +421,7 @@ impl App {
             pipeline::run(input, context, job.destination)
         })?;
         report.input = Some(manifest.clone().into_std_path_buf());
+        self.compare(job.earlier, &mut report);
         self.done(&report);
         Ok(report)
     }

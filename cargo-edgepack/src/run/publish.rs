@@ -28,6 +28,7 @@ use edgepack::sign::attestation::Attestation;
 use super::App;
 use super::attest::Wishes;
 use super::build::{Approve, Built};
+use super::compare::Earlier;
 use super::sign::Signers;
 use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
@@ -90,17 +91,30 @@ impl App {
         let options = self.options(&flags.access)?;
         let signers = Signers::new(&flags.signing, self.client(options.clone())?)?;
         check_sources(flags)?;
+        let earlier = Earlier::new(
+            flags.comparing.compare_to.as_deref(),
+            options.clone(),
+            flags.access.transport.plain_http,
+            flags.sources.len(),
+        );
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
             destination_of(&edgepack::config::PublishConfig::default())?;
             signers.of(&SignConfig::default(), None)?;
         }
 
         let switches = Switches::new(flags)?;
-        let (mut report, folder, candidates) = self.candidates(flags, cargo, &|config, sign| {
+        let approve = |config: &edgepack::config::PublishConfig, sign: &SignConfig| {
             let signed = signers.of(sign, None)?.is_some();
-            destination_of(config)?;
+            // The password is for where things are published.
+            if let Some(host) = destination_of(config)?
+                .host()
+                .filter(|_| to_layout.is_none())
+            {
+                earlier.trust(host);
+            }
             Ok(switches.wishes(config, signed))
-        })?;
+        };
+        let (mut report, folder, candidates) = self.candidates(flags, cargo, &approve, &earlier)?;
         if report.exit_code() != exit_code::OK {
             self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
             return Ok(report.exit_code());
@@ -213,6 +227,7 @@ impl App {
         flags: &Publish,
         cargo: &CargoFlags,
         approve: &Approve<'_>,
+        earlier: &Earlier,
     ) -> Result<
         (
             Report,
@@ -225,7 +240,7 @@ impl App {
         let mut reports = Vec::new();
         let mut folder = None;
         if flags.sources.is_empty() {
-            let (destination, built) = self.build_project(&flags.build, cargo, approve)?;
+            let (destination, built) = self.build_project(&flags.build, cargo, approve, earlier)?;
             folder = Some(destination);
             for built in built {
                 candidates.extend(packed(&built)?);
@@ -237,7 +252,7 @@ impl App {
                 candidates.extend(in_layout(&parsed?)?);
             } else {
                 let (destination, built) =
-                    self.build_file(Path::new(source), &flags.build, cargo, approve)?;
+                    self.build_file(Path::new(source), &flags.build, cargo, approve, earlier)?;
                 folder = Some(destination);
                 for built in built {
                     candidates.extend(packed(&built)?);
@@ -493,6 +508,14 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
     for source in &flags.sources {
         if let Some(parsed) = LayoutReference::parse(source) {
             parsed?;
+            if flags.comparing.compare_to.is_some() {
+                return Err(Error::Usage {
+                    message: format!(
+                        "--compare-to goes with what is built, and `{source}` is pushed as it is"
+                    ),
+                    hint: Some("leave --compare-to out, or publish the .wasm file".into()),
+                });
+            }
         }
     }
     Ok(())
