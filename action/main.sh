@@ -176,7 +176,13 @@ run() {
     done
     stop=edgepack-$(od -An -N 16 -t x1 /dev/urandom | tr -d ' \n')
     printf '::stop-commands::%s\n' "$stop"
-    printf '%s' "$input" | "${tool:?}" edgepack "$@" >"$temporary/stdout" || status=$?
+    if [[ $1 == plan ]]; then
+        # It takes no time: what it says can be read before it is shown.
+        "${tool:?}" edgepack "$@" >"$temporary/stdout" 2>"$temporary/stderr" </dev/null || status=$?
+        cat "$temporary/stderr"
+    else
+        printf '%s' "$input" | "${tool:?}" edgepack "$@" >"$temporary/stdout" || status=$?
+    fi
     # On a line of its own, whatever was printed last.
     printf '\n::%s::\n' "$stop"
     return "$status"
@@ -200,14 +206,18 @@ share() {
 }
 
 plan() {
-    local matrix status=0 changed=true
-    words=(plan --matrix=github)
+    local matrix why status=0 changed=true
+    words=(plan --matrix=github --color=never)
     each package "$INPUT_PACKAGE"
     flag manifest-path "$INPUT_MANIFEST_PATH"
     flag since "$INPUT_SINCE"
     add_args
     run "${words[@]}" || status=$?
-    [[ $status == 0 ]] || fail "cargo edgepack plan failed with exit code $status: the log says why" "$status"
+    if [[ $status != 0 ]]; then
+        why=$(awk '/^Usage:|^For more/ { exit } found || sub(/^error: /, "") { found = 1; print }' \
+            "$temporary/stderr" | head -n 20)
+        fail "${why:-cargo edgepack plan failed with exit code $status: the log says why}" "$status"
+    fi
     matrix=$(cat "$temporary/stdout")
     [[ $matrix != '{"include":[]}' ]] || changed=false
     output matrix "$matrix"
@@ -238,7 +248,7 @@ main() {
         build)
             build_flags
             # There is no registry but for what is shared and compared.
-            credentials "${INPUT_CACHE:-$INPUT_COMPARE_TO}"
+            [[ -z $INPUT_CACHE$INPUT_COMPARE_TO ]] || credentials "${INPUT_CACHE:-$INPUT_COMPARE_TO}"
             if [[ -n $INPUT_COMPARE_TO && ${INPUT_COMPARE_TO%%/*} == "$login_host" ]]; then
                 words+=(${login[@]+"${login[@]}"})
             fi
@@ -273,7 +283,7 @@ main() {
     run "${words[@]}" || status=$?
     if is ANNOTATE; then
         cat "$temporary/stdout"
-        # What the tool refuses before it begins, it tells people alone.
+        # Where it was ended from outside, it told nobody.
         if [[ $status != 0 ]] && ! grep -q '^::error' "$temporary/stdout"; then
             say error "cargo edgepack $command failed with exit code $status: the log says why"
         fi

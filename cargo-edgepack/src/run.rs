@@ -15,6 +15,7 @@ mod sign_file;
 mod verify;
 mod worker;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,18 +58,24 @@ pub fn main() -> u8 {
         args.remove(1);
     }
     Printer::heed_runner(false);
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => {
             Printer::heed_runner(cli.command.report_format() == ReportFormat::Github);
             cli
         }
         Err(error) => {
+            if !error.use_stderr() {
+                Printer::usage(&error);
+                return exit_code::OK;
+            }
+            let for_runner = asks_for_annotations(&args);
+            Printer::heed_runner(for_runner);
             Printer::usage(&error);
-            return if error.use_stderr() {
-                exit_code::USAGE
-            } else {
-                exit_code::OK
-            };
+            if for_runner {
+                let error = Error::usage(refusal(&error.to_string()));
+                ci::refused(&error, ReportFormat::Github);
+            }
+            return exit_code::USAGE;
         }
     };
     match cli.command {
@@ -87,8 +94,25 @@ pub fn main() -> u8 {
     });
     outcome.unwrap_or_else(|error| {
         Printer::new(false, false, cli.common.color).error(&error);
+        ci::refused(&error, cli.command.report_format());
         error.exit_code()
     })
+}
+
+/// Whether `--message-format github` is among words that do not parse as a whole.
+fn asks_for_annotations(args: &[OsString]) -> bool {
+    let ours = || args.iter().take_while(|word| *word != "--");
+    let mut pairs = ours().zip(ours().skip(1));
+    ours().any(|word| word == "--message-format=github")
+        || pairs.any(|(flag, value)| flag == "--message-format" && value == "github")
+}
+
+/// What the parser of the command line says is wrong, without how it is used.
+fn refusal(text: &str) -> String {
+    let said = text.strip_prefix("error: ").unwrap_or(text);
+    let ends = ["\n\nUsage:", "\n\nFor more information"];
+    let end = ends.iter().filter_map(|end| said.find(end)).min();
+    said[..end.unwrap_or(said.len())].trim().to_owned()
 }
 
 impl App {

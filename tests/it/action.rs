@@ -270,6 +270,16 @@ fn words_are_taken_one_a_line() {
         .has("::error ");
     assert!(!log.text.contains("❗  ::error::forged"), "{}", log.text);
     for (input, what) in [
+        ("budget-raw: plenty", "`plenty` is no size"),
+        (
+            "args: --frobnicate",
+            "unexpected argument '--frobnicate' found",
+        ),
+        ("{ command: plan, since: nowhere }", "`nowhere`"),
+        (
+            "{ command: plan, args: --frobnicate }",
+            "unexpected argument '--frobnicate' found",
+        ),
         ("command: frobnicate", "the input command is"),
         ("offline: maybe", "the input offline is true or false"),
         ("binary: ./nothing", "the input binary names no file"),
@@ -280,7 +290,9 @@ fn words_are_taken_one_a_line() {
         ("working-directory: nowhere", "there is no folder nowhere"),
     ] {
         let steps = format!("      - uses: {USE}\n        with:\n          {input}\n");
-        checkout.steps(&steps).fails().has(what);
+        let log = checkout.steps(&steps).fails();
+        let annotation = log.between("::error ", "\n");
+        assert!(annotation.contains(what), "{annotation}");
     }
     assert!(!checkout.folder().join("pwned").exists());
 }

@@ -13,6 +13,7 @@ use edgepack::report::{PackageReport, Report};
 
 use super::App;
 use crate::cli::ReportFormat;
+use crate::output::Printer;
 
 /// Where the files of a run go, and the packages that are done.
 pub(super) type Progress = Mutex<Option<(Destination, Vec<PackageReport>)>>;
@@ -106,6 +107,21 @@ impl App {
         };
         let _ = self.conclude(&report, destination.as_ref(), format, || Ok(()));
     }
+}
+
+/// The run ended before there was anything to work with: what is wrong is said where it
+/// is looked for. Nothing more can be said where that fails too.
+pub(super) fn refused(error: &Error, format: ReportFormat) {
+    let mut report = Report::new(Vec::new());
+    report.fail(error);
+    let problems = ci::problems(&report, &Roots::of_run());
+    let printer = Printer::new(false, false, None);
+    let _ = match format {
+        ReportFormat::Github => tell_runner(&report, &problems, None)
+            .and_then(|()| printer.data(workflow::commands(&problems).as_bytes())),
+        ReportFormat::Sarif => printer.json(&sarif::log(&report, &problems)),
+        ReportFormat::Human | ReportFormat::Gitlab | ReportFormat::Json => Ok(()),
+    };
 }
 
 fn write(report: &Report, problems: &[Problem], to: &Destination) -> Result<(), Error> {
