@@ -253,6 +253,13 @@ impl Cache {
         }
     }
 
+    /// Forgets what is stored under `key`.
+    pub fn remove(&self, key: &Key) {
+        if let Some(path) = self.path(key) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     fn is_due(&self, written: u64) -> bool {
         let before = self.unseen.fetch_add(written, Ordering::Relaxed);
         let due = before.saturating_add(written) >= EVICT_EVERY;

@@ -24,6 +24,7 @@ use crate::shrink::{self, Level, ModuleReport, Optimizer};
 use crate::size::{self, Sizes};
 use crate::validate::{self, Policy, Rejected, Validated};
 use crate::wasm::Wasm;
+use crate::wasm::proposals::validate_with;
 
 /// The name of the compile stage in reports.
 pub const COMPILE: &str = "compile";
@@ -236,17 +237,22 @@ fn shrunk(
     context: &Context<'_>,
     clock: &mut Clock<'_>,
 ) -> Result<(Validated, Vec<Finding>, Vec<ModuleReport>), Error> {
-    let outcome = clock.time(SHRINK, || {
-        shrink::shrink(&checked, options, context.optimizer, context.cache)
-    })??;
-    if let Some(stage) = clock.stages.last_mut() {
-        stage.cached = outcome.cached();
+    let (mut outcome, mut again) = shrunk_once(&checked, options, context, clock)?;
+    if !outcome.taken.is_empty()
+        && let Some(why) = strangeness(&again, &checked, options)
+    {
+        // What was made here validates: it is something in the cache that does not.
+        for key in &outcome.taken {
+            context.cache.remove(key);
+        }
+        (outcome, again) = shrunk_once(&checked, options, context, clock)?;
+        outcome.findings.push(shrink::mismatch(&why));
     }
-    let mut findings = outcome.findings;
-    let modules = outcome.modules;
-    let again = clock.time(CHECK_AGAIN, || {
-        validate::validate_once(outcome.wasm, context.cache)
-    })?;
+    let Outcome {
+        mut findings,
+        modules,
+        ..
+    } = outcome;
     match again {
         Ok(module) => Ok((module, findings, modules)),
         Err(rejected) => {
@@ -267,6 +273,63 @@ fn shrunk(
             Ok((checked, findings, modules))
         }
     }
+}
+
+/// What shrinking gave, besides the bytes.
+struct Outcome {
+    findings: Vec<Finding>,
+    modules: Vec<ModuleReport>,
+    taken: Vec<Key>,
+}
+
+fn shrunk_once(
+    checked: &Validated,
+    options: &shrink::Options,
+    context: &Context<'_>,
+    clock: &mut Clock<'_>,
+) -> Result<(Outcome, Result<Validated, Rejected>), Error> {
+    let shrunk = clock.time(SHRINK, || {
+        shrink::shrink(checked, options, context.optimizer, context.cache)
+    })??;
+    if let Some(stage) = clock.stages.last_mut() {
+        stage.cached = shrunk.cached();
+    }
+    let again = clock.time(CHECK_AGAIN, || {
+        validate::validate_once(shrunk.wasm, context.cache)
+    })?;
+    let outcome = Outcome {
+        findings: shrunk.findings,
+        modules: shrunk.modules,
+        taken: shrunk.taken,
+    };
+    Ok((outcome, again))
+}
+
+/// Why bytes that came from the cache are none that shrinking makes: it does not break
+/// them, and keeps to the proposals that the input uses.
+fn strangeness(
+    again: &Result<Validated, Rejected>,
+    checked: &Validated,
+    options: &shrink::Options,
+) -> Option<String> {
+    let module = match again {
+        Ok(module) => module,
+        Err(rejected) => {
+            let why = rejected.findings.first().map_or("", |f| f.message.as_str());
+            return Some(format!("it does not validate: {why}"));
+        }
+    };
+    let allowed = options.allow_proposals.iter();
+    let limit = allowed.fold(checked.proposals(), |limit, allowed| limit.with(allowed.0));
+    let more = module.proposals().without(limit).to_strings();
+    // Of two proposals that each would do, either may be told.
+    if more.is_empty() || validate_with(module.wasm().bytes(), limit).is_ok() {
+        return None;
+    }
+    Some(format!(
+        "it takes {}, as the module does not",
+        more.join(", ")
+    ))
 }
 
 /// Shrinks a binary that came as a file: check, shrink, check again. Returns the

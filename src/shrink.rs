@@ -40,6 +40,7 @@ mod transform;
 pub mod worker;
 
 use entry::Entry;
+pub(crate) use entry::mismatch;
 pub use level::{Level, Measure};
 pub use options::{Answer, Assumption, DEFAULT_KEEP_SECTIONS, Lowering, Options, Proposal, Stub};
 pub use search::{Attempt, Candidate, Goal, OptimizeError, Optimizer, Outcome, Producer};
@@ -92,6 +93,9 @@ pub struct Shrunk {
     pub findings: Vec<Finding>,
     /// The core modules in it, in the order in which they stand.
     pub modules: Vec<ModuleReport>,
+    /// What was taken from the cache: to be forgotten where the new bytes turn out to be
+    /// no form of the input.
+    pub taken: Vec<Key>,
 }
 
 impl Shrunk {
@@ -126,6 +130,7 @@ pub fn shrink(
             wasm: wasm.clone(),
             findings: Vec::new(),
             modules: Vec::new(),
+            taken: Vec::new(),
         });
     }
     if wasm.kind() == Kind::Component
@@ -147,12 +152,14 @@ pub fn shrink(
         signature: false,
         findings: Vec::new(),
         modules: Vec::new(),
+        taken: Vec::new(),
     };
     let bytes = run.binary(wasm.bytes(), wasm.kind(), 0)?;
     let Run {
         mut findings,
         mut dropped,
         modules,
+        taken,
         signature,
         ..
     } = run;
@@ -161,6 +168,7 @@ pub fn shrink(
             wasm: wasm.clone(),
             findings,
             modules,
+            taken,
         });
     }
     if signature {
@@ -189,6 +197,7 @@ pub fn shrink(
         wasm,
         findings,
         modules,
+        taken,
     })
 }
 
@@ -221,6 +230,7 @@ struct Run<'a> {
     signature: bool,
     findings: Vec<Finding>,
     modules: Vec<ModuleReport>,
+    taken: Vec<Key>,
 }
 
 impl Run<'_> {
@@ -416,8 +426,7 @@ impl Run<'_> {
         parts.extend([&bits[..], digest.as_str().as_bytes(), assume.as_bytes()]);
         parts.extend(producers.iter().map(|p| p.name.as_bytes()));
         let key = Key::new("shrink/3", &parts);
-        let kept = self.cache.get(&key);
-        let entry = if let Some(entry) = kept.and_then(Entry::decode) {
+        let entry = if let Some(entry) = self.kept(&key, bare) {
             report.cached = true;
             entry
         } else {
@@ -443,6 +452,20 @@ impl Run<'_> {
         };
         self.modules.push(report);
         Ok(module)
+    }
+
+    /// What the cache holds, where it can have come of the module.
+    fn kept(&mut self, key: &Key, bare: &[u8]) -> Option<Entry> {
+        let entry = self.cache.get(key).and_then(Entry::decode)?;
+        if let Some(why) = entry.departure(bare) {
+            self.cache.remove(key);
+            self.findings.push(mismatch(&why));
+            return None;
+        }
+        if matches!(entry, Entry::Module { .. }) {
+            self.taken.push(key.clone());
+        }
+        Some(entry)
     }
 
     /// What a search comes to, and whether another run would come to the same:

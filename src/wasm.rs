@@ -21,6 +21,7 @@ pub mod interface;
 pub mod metadata;
 pub mod proposals;
 pub mod segments;
+pub mod surface;
 
 /// Section id of a custom section, in modules and in components.
 pub const CUSTOM_SECTION: u8 = 0;

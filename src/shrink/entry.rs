@@ -1,4 +1,8 @@
-//! What the cache holds for a core module.
+//! What the cache holds for a core module, and whether it can have come of it: a key
+//! cannot be checked against a result, and others may write to the cache too.
+
+use crate::finding::{Code, Finding};
+use crate::wasm::surface;
 
 /// The outcome of a search.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +54,27 @@ impl Entry {
             _ => None,
         }
     }
+
+    /// Why it cannot have come of this module; none where it can.
+    pub fn departure(&self, bare: &[u8]) -> Option<String> {
+        match self {
+            Entry::Module { bytes, .. } => surface::departure(bare, bytes)
+                .unwrap_or_else(|error| Some(format!("it does not parse: {error}"))),
+            Entry::Unreadable(_) | Entry::Nothing => None,
+        }
+    }
+}
+
+/// Says that something in the cache was no form of the module.
+pub(crate) fn mismatch(why: &str) -> Finding {
+    Finding::new(
+        Code::CacheMismatch,
+        format!("a result in the cache is not of this module ({why}): it was removed, and the module was shrunk again"),
+    )
+    .with_hint(
+        "somebody wrote to the cache who should not: see who can write to what `cargo edgepack cache --from` takes, \
+         and clean this one with `cargo edgepack cache --clear`",
+    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::options::Assumption;
 use super::recipe::{self, Program, Recipe};
 use crate::error::Error;
 use crate::wasm::proposals::{self, Proposals};
+use crate::wasm::surface;
 use crate::wasm::{DATA_COUNT_SECTION, Edit, rewrite, sections};
 
 /// Binaryen takes up to this many bytes of memory for each byte of a module.
@@ -320,7 +321,11 @@ fn judged(
 ) -> Result<(u64, Vec<u8>), (Outcome, String)> {
     let bytes = without_new_data_count(bytes, module);
     let Err(invalid) = proposals::validate_with(&bytes, goal.proposals) else {
-        return Ok((goal.measure.of(&bytes), bytes));
+        return match surface::departure(module, &bytes) {
+            Ok(None) => Ok((goal.measure.of(&bytes), bytes)),
+            Ok(Some(why)) => Err((Outcome::Rejected, why)),
+            Err(error) => Err((Outcome::Rejected, error.to_string())),
+        };
     };
     let problem = invalid
         .problems

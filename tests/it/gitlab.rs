@@ -114,6 +114,67 @@ fn the_three_ways_to_include_it() {
         .has("told <core>");
 }
 
+/// A project of components on the same GitLab, which git finds in a folder: its commit.
+fn component_project(checkout: &Checkout<'_>) -> String {
+    let folder = checkout.place.join("edgepack");
+    copy(&repository().join("gitlab-template"), &folder);
+    let git = |args: &[&str]| {
+        let user = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+        let mut git = Command::new("git");
+        git.args(user).args(args).current_dir(&folder);
+        Log::of(&mut git).passes().text.trim().to_owned()
+    };
+    git(&["init", "--quiet"]);
+    // As GitLab's own server lets clients do.
+    git(&["config", "uploadpack.allowFilter", "true"]);
+    git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "all"]);
+    git(&["tag", "0.1.0"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    // What comes later is not what is pinned.
+    fs::remove_dir_all(folder.join("templates")).unwrap();
+    git(&["commit", "--quiet", "--all", "--message", "gone"]);
+    let config = format!(
+        "[url \"file://{}\"]\n\tinsteadOf = https://gitlab.example/OWNER/edgepack.git\n",
+        folder.display()
+    );
+    checkout.place.write("home/.gitconfig", config);
+    commit
+}
+
+#[test]
+fn from_a_project_on_the_same_gitlab() {
+    let Some(tools) = Tools::find() else { return };
+    let checkout = Checkout::new(&tools);
+    let commit = component_project(&checkout);
+    checkout.commit();
+    let origin = "https://gitlab.example/acme/app.git";
+    checkout.git(&["remote", "add", "origin", origin]);
+    let file = "file: /templates/edgepack/template.yml";
+    for include in [
+        format!("project: OWNER/edgepack\n    ref: {commit}\n    {file}"),
+        "component: $CI_SERVER_FQDN/OWNER/edgepack/edgepack@0.1.0".to_owned(),
+        format!("component: $CI_SERVER_FQDN/OWNER/edgepack/edgepack@{commit}"),
+    ] {
+        let _ = fs::remove_dir_all(checkout.folder().join(".gitlab-ci-local"));
+        pipeline(&checkout, &include, &[("job-prefix", "wasm-")], SHOW)
+            .passes()
+            .has("downloaded OWNER/edgepack")
+            .has("wasm-edgepack")
+            .has("told <core>");
+        // Inputs are checked there too.
+        pipeline(&checkout, &include, &[("sign", "maybe")], "")
+            .fails()
+            .has("sign");
+    }
+    // What came later is what the branch names.
+    let include = format!("project: OWNER/edgepack\n    {file}");
+    pipeline(&checkout, &include, &[], "")
+        .fails()
+        .has("could not be fetched");
+}
+
 #[test]
 fn the_component_project_passes_its_own_pipeline() {
     let Some(tools) = Tools::find() else { return };

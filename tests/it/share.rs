@@ -1,9 +1,11 @@
 //! The cache, shared through a registry or a folder.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::support::artifact::sha256;
 use crate::support::peers::{Peers, Server};
 use crate::support::registry::{Auth, Options, Registry};
 use crate::support::tool::{Place, Run, run};
@@ -261,17 +263,30 @@ fn hostile_caches() {
         assert!(!is_cached(&other, 1));
     }
 
-    // A valid module in place of the right one: known, and said in the documentation. It
-    // cannot be worse than a module that passes the checks of the build.
-    let other = Place::new();
-    let wrong = wat::parse_str("(module (import \"env\" \"evil\" (func)))").unwrap();
-    put(&registry, &[(title.clone(), module(&wrong))]);
-    assert_eq!(shared(&other, &["--from", &name])["moved"], 1);
-    other.write("m1.wasm", crate::share::module(1));
-    other
-        .run(["build", "m1.wasm", "--allow-import", "none"])
-        .exits(3)
-        .says("the import `env.evil` is not allowed");
+    // A valid module in place of the right one is found out by what it asks for and
+    // offers. One that does something else behind the same exports is not: known, and said
+    // in the documentation.
+    let text = "(module (import \"env\" \"evil\" (func)))";
+    for (text, taken_for_right) in [
+        (text, false),
+        (
+            "(module (func (export \"f\") (result i32) i32.const 666))",
+            true,
+        ),
+    ] {
+        let other = Place::new();
+        put(
+            &registry,
+            &[(title.clone(), module(&wat::parse_str(text).unwrap()))],
+        );
+        assert_eq!(shared(&other, &["--from", &name])["moved"], 1);
+        assert_eq!(is_cached(&other, 1), taken_for_right);
+        let shipped = fs::read(other.join("o.wasm")).unwrap();
+        assert_eq!(
+            shipped != fs::read(runner.join("o.wasm")).unwrap(),
+            taken_for_right
+        );
+    }
 
     // Blobs that are not what their digest says, or far larger, end it.
     let other = Place::new();
@@ -300,4 +315,102 @@ fn hostile_caches() {
             .says("is no cache of this tool");
     }
     assert_eq!(registry.tags("acme/app"), before);
+}
+
+/// Puts another result in the place of the only one that a cache has.
+fn poison(place: &Place, module: &[u8]) {
+    let contents = [&b"\0\x01r"[..], module].concat();
+    let mut found = 0;
+    for file in all_files(&place.join(".cache")) {
+        if fs::read(&file)
+            .unwrap()
+            .starts_with(b"edgepack cache 2\nshrink/")
+        {
+            let digest = sha256(&contents).replace("sha256:", "");
+            let head = format!("edgepack cache 2\nshrink/3\n{digest}");
+            fs::write(file, [head.as_bytes(), &contents].concat()).unwrap();
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1);
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(all_files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+fn what_cannot_have_come_of_the_module_never_ships() {
+    let evil = |text: &str| wat::parse_str(text).unwrap();
+    let simd = r#"(module (func (export "f") (result i32) v128.const i32x4 1 2 3 4 i32x4.extract_lane 0))"#;
+    let cases = [
+        (
+            evil(
+                r#"(module (import "env" "steal" (func (result i32))) (func (export "f") (result i32) call 0))"#,
+            ),
+            "it asks for `env.steal`",
+        ),
+        (evil("(module)"), "it has no export `f`"),
+        (
+            evil(r#"(module (func (export "f") (result i64) i64.const 1))"#),
+            "its export `f` is () -> (i64)",
+        ),
+        (
+            evil(r#"(module (func (export "f") (result i32) i32.const 6) (func $s) (start $s))"#),
+            "it runs something as soon as it is instantiated",
+        ),
+        (evil(simd), "it takes simd"),
+        (
+            evil(r#"(module (func (export "f") (result i32) i64.const 6))"#),
+            "it does not validate",
+        ),
+        (b"\0asm\x01\0\0\0\x01\x7f".to_vec(), "it does not parse"),
+        (evil("(component)"), "it is a component"),
+    ];
+    let honest = runner([1]);
+    let wanted = fs::read(honest.join("o.wasm")).unwrap();
+    let registry = Registry::start();
+    for (number, (poisoned, said)) in cases.iter().enumerate() {
+        let place = runner([1]);
+        poison(&place, poisoned);
+        // Another runner takes what validates, and nothing that does not.
+        let name = registry.reference(&format!("acme/cache:{number}"));
+        shared(&place, &["--to", &name]);
+        let other = Place::new();
+        other.write("m1.wasm", module(1));
+        let taken = shared(&other, &["--from", &name])["moved"]
+            .as_u64()
+            .unwrap();
+        assert_eq!(taken == 1, number < 5, "{said}");
+        let shrink = ["shrink", "m1.wasm", "-o", "o.wasm"];
+        for place in if taken == 1 {
+            vec![&place, &other]
+        } else {
+            vec![&place]
+        } {
+            place
+                .run(shrink)
+                .exits(0)
+                .says("warning[cache-mismatch]")
+                .says(said)
+                .says("cargo edgepack cache --clear");
+            assert_eq!(fs::read(place.join("o.wasm")).unwrap(), wanted, "{said}");
+            // It is gone, and what was made in its place is kept.
+            place
+                .run(shrink)
+                .exits(0)
+                .says_not("cache-mismatch")
+                .says(", cached");
+            assert_eq!(fs::read(place.join("o.wasm")).unwrap(), wanted);
+        }
+    }
 }
