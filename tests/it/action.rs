@@ -374,3 +374,42 @@ fn a_cache_elsewhere_does_not_get_the_password() {
     run(registry.reference("acme/cache:main")).lacks("could not be shared");
     assert!(!registry.tags("acme/cache").is_empty());
 }
+
+#[test]
+fn what_changed_since_the_last_one_is_in_the_summary() {
+    let Some(tools) = Tools::find() else { return };
+    let registry = Registry::with(Options {
+        auth: Auth::basic("ci", "right"),
+        ..Options::default()
+    });
+    let checkout = Checkout::new(&tools);
+    let last = registry.reference("acme/app:last");
+    let login = "username: ci\n          password: right\n";
+    let publish = format!(
+        "      - uses: {USE}\n        with:\n          publish: true\n          tags: last\n          repository: {}\n          \
+         compare-to: {last}\n          args: --force\n          {login}",
+        registry.reference("acme/app")
+    );
+    checkout
+        .steps(&publish)
+        .passes()
+        .has("yet: nothing is compared")
+        .lacks("### Compared");
+    checkout.write(
+        "src/main.rs",
+        "fn main() { for name in std::env::args() { println!(\"hello {name}\"); } }\n",
+    );
+    let build = format!(
+        "      - uses: {USE}\n        with:\n          compare-to: {last}\n          {login}"
+    );
+    let log = checkout
+        .steps(&build)
+        .passes()
+        .has("### Compared with an earlier one")
+        .has("asks its host for more: `wasi_snapshot_preview1.args_get`");
+    let annotation = log.between("::notice ", "\n");
+    assert!(annotation.contains("imports-added"), "{annotation}");
+    checkout.steps(&publish).passes().has("### Compared");
+    let log = checkout.steps(&build).passes();
+    assert!(log.text.contains("| none |"), "{}", log.text);
+}

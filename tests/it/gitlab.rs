@@ -270,6 +270,15 @@ fn a_budget_and_a_registry_that_refuse_fail_the_job() {
         .write(file, variables.replace(secret, "right"));
     pipeline(&checkout, LOCAL, &inputs, more).passes();
     assert!(registry.is_complete("acme/app", "1.2.3"));
+    // What is built is compared with it, with the same password.
+    let published = registry.reference("acme/app:1.2.3");
+    let compared = [
+        ("repository", reference.as_str()),
+        ("compare-to", published.as_str()),
+    ];
+    pipeline(&checkout, LOCAL, &compared, "")
+        .passes()
+        .has("the same, gzip the same");
     // A cache elsewhere does not get the password, though it asks for one.
     let elsewhere = Registry::with(Options {
         auth: Auth::basic("ci", "right"),
