@@ -9,10 +9,9 @@ use crate::support::tool::{Place, Run, run};
 
 /// A module with these imports of `env`, and some bytes of data.
 fn module(imports: &[&str], data: usize) -> Vec<u8> {
-    let imports: String = imports
-        .iter()
-        .map(|name| format!("(import \"env\" \"{name}\" (func))"))
-        .collect();
+    let import = |name: &&str| format!("(import \"env\" \"{name}\" (func))");
+    let imports: Vec<String> = imports.iter().map(import).collect();
+    let imports = imports.concat();
     let data = "x".repeat(data);
     let text =
         format!("(module {imports} (memory (export \"m\") 1) (data (i32.const 0) \"{data}\"))");
