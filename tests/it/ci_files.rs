@@ -174,6 +174,51 @@ fn code_that_does_not_compile() {
 }
 
 #[test]
+fn what_does_not_parse_is_told_where_it_is_looked_for() {
+    let place = Place::new();
+    project(&place, "fn main() {}\n");
+    let evil = "--level=50%\n::error::forged##[error]x";
+    for format in ["--message-format=github", "--message-format"] {
+        let mut args = vec!["build", evil, format];
+        if format == "--message-format" {
+            args.push("github");
+        }
+        let summary = place.write("summary", "");
+        let done = run(place
+            .command(&args)
+            .current_dir(place.join("repo/crates/app"))
+            .env("GITHUB_STEP_SUMMARY", &summary))
+        .exits(2);
+        assert_eq!(done.stdout.lines().count(), 1, "{}", done.stdout);
+        let begins =
+            "::error title=cargo edgepack%3A usage::invalid value '50%25%0A::error::forged";
+        assert!(done.stdout.starts_with(begins), "{}", done.stdout);
+        assert!(!done.stdout.contains("--help"), "{}", done.stdout);
+        assert!(
+            done.stderr
+                .lines()
+                .all(|l| !l.starts_with("::") && !l.contains("##[")),
+            "{}",
+            done.stderr
+        );
+        let summary = std::fs::read_to_string(summary).unwrap();
+        assert!(summary.contains("unknown level"), "{summary}");
+    }
+    // What does not start is told too.
+    let args = ["build", "--message-format=github", "--wasm-opt=/nowhere"];
+    let done = in_workflow(&place, args).exits(2);
+    assert!(done.stdout.starts_with("::error "), "{}", done.stdout);
+    // Behind `--` the words are cargo's, and people see what they always saw.
+    for args in [
+        ["build", "--frobnicate", "--"],
+        ["build", "--frobnicate", "-v"],
+    ] {
+        let done = in_workflow(&place, args).exits(2).says("--frobnicate");
+        assert_eq!(done.stdout, "");
+    }
+}
+
+#[test]
 fn a_name_that_speaks_to_the_runner() {
     let place = Place::new();
     let module = wat::parse_str(
