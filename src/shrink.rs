@@ -28,6 +28,7 @@ use crate::wasm::{
 
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
+pub mod dispatch;
 mod distrust;
 pub(crate) mod entry;
 pub mod external;
@@ -390,6 +391,7 @@ impl Run<'_> {
             Err(OptimizeError::Fatal(error)) => return Err(error),
             Err(
                 OptimizeError::Unreadable(message)
+                | OptimizeError::Nothing(message)
                 | OptimizeError::Failed(message)
                 | OptimizeError::Limit(message),
             ) => return Err(failed(message)),

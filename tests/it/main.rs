@@ -48,5 +48,6 @@ mod sign_file;
 mod sign_keyless;
 mod sign_keyless_attacks;
 mod sign_peers;
+mod similar;
 mod spec;
 mod variants;
