@@ -141,10 +141,6 @@ publish_flags() {
     flag key "$INPUT_KEY"
     flag oci-layout "$INPUT_OCI_LAYOUT"
     switch DRY_RUN
-    if [[ -n $INPUT_INSECURE_REGISTRIES ]]; then
-        EDGEPACK_PUBLISH_PLAIN_HTTP=$(items "$INPUT_INSECURE_REGISTRIES" | paste -sd , -)
-        export EDGEPACK_PUBLISH_PLAIN_HTTP
-    fi
     credentials "$repository"
     words+=(${login[@]+"${login[@]}"})
 }
@@ -242,6 +238,11 @@ main() {
     cd -- "$INPUT_WORKING_DIRECTORY" || fail "there is no folder $INPUT_WORKING_DIRECTORY"
     if is PUBLISH && [[ $command == build ]]; then
         command=publish
+    fi
+    # For what is shared and compared too.
+    if [[ -n $INPUT_INSECURE_REGISTRIES ]]; then
+        EDGEPACK_PUBLISH_PLAIN_HTTP=$(items "$INPUT_INSECURE_REGISTRIES" | paste -sd , -)
+        export EDGEPACK_PUBLISH_PLAIN_HTTP
     fi
     words=("$command" --message-format=github)
     case "$command" in
