@@ -30,6 +30,7 @@ mod gitlab;
 mod hostile_registry;
 mod init;
 mod interface;
+mod lowering;
 mod min_size;
 mod pack;
 mod peers;

@@ -100,11 +100,8 @@ fn families(seed: u64) -> Vec<u8> {
                 };
             }
             let last = draw.below(4);
-            text.push_str(&if tail_calls {
-                format!("(return_call $i{last} (local.get 3)))")
-            } else {
-                format!("(call $i{last} (local.get 3)))")
-            });
+            let call = ["call", "return_call"][usize::from(tail_calls)];
+            let _ = write!(text, "({call} $i{last} (local.get 3)))");
         }
     }
     text.push(')');
@@ -119,9 +116,9 @@ fn merged_functions_do_what_they_did() {
         vec![Value::from(-5), Value::from(1_i64 << 40), Value::from(0.25)],
         vec![Value::from(3), Value::from(0_i64), Value::from(f64::NAN)],
     ];
-    let (seeds, mut smaller) = (40, 0);
+    let (seeds, mut smaller) = (40_usize, 0);
     for seed in 0..seeds {
-        let before = families(seed);
+        let before = families(seed as u64);
         let [at_default, after] =
             [Level::Default, Level::Max].map(|l| shrinking.shrink(&before, l).unwrap());
         smaller += usize::from(after.len() * 100 < at_default.len() * 99);
@@ -139,7 +136,7 @@ fn merged_functions_do_what_they_did() {
     }
     let merged = shrinking.merged();
     assert!(
-        merged * 2 > seeds as usize && smaller * 2 > seeds as usize,
+        merged * 2 > seeds && smaller * 2 > seeds,
         "{merged} were merged, {smaller} are smaller for it, of {seeds}"
     );
 }
