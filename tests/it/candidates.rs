@@ -35,7 +35,12 @@ fn are_in_the_report_and_shown_when_asked() {
         for candidate in candidates {
             assert!(candidate["producer"].as_str().unwrap().contains("binaryen"));
             assert!(candidate["seconds"].as_f64().unwrap() > 0.0);
-            assert!(candidate["size"].as_u64() >= module["after"].as_u64());
+            // Where there is nothing to merge there is no result.
+            let size = candidate["size"].as_u64();
+            assert!(
+                size.is_none() || size >= module["after"].as_u64(),
+                "{candidate}"
+            );
         }
         // From the cache: nothing is tried, and the winner is still known.
         let again = place.shrunk(&["--level", level]);
