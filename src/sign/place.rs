@@ -126,6 +126,21 @@ impl Place<'_> {
         }
     }
 
+    /// Stores a small blob that cannot be there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn put_new_blob(&self, blob: &Blob) -> Result<(), Error> {
+        match self {
+            Place::Remote(remote) => {
+                let bytes = Bytes::copy_from_slice(&blob.bytes);
+                Ok(remote.push_new_bytes(&blob.descriptor, &bytes).await?)
+            }
+            Place::Layout(layout) => layout.store_loose(blob),
+        }
+    }
+
     /// Stores a manifest that is about another one, and lists it as such.
     ///
     /// # Errors

@@ -22,6 +22,15 @@ impl Remote {
         if self.has_blob(blob).await? {
             return Ok(());
         }
+        self.push_new_bytes(blob, bytes).await
+    }
+
+    /// The same without a question whether it is there, for what was just made.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn push_new_bytes(&self, blob: &Descriptor, bytes: &Bytes) -> Result<(), Failure> {
         let mut location = self.begin().await?.location;
         location
             .query_pairs_mut()
