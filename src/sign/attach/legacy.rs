@@ -1,13 +1,15 @@
 //! Signatures in the older form: layers of one manifest, under a tag that all signers of
 //! an artifact share.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Ready;
 use crate::error::Error;
 use crate::oci::{Blob, Descriptor, Digest, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_MANIFEST};
-use crate::registry::remote::Remote;
+use crate::registry::remote::{Remote, outlive};
 use crate::sign::key::SigningKey;
 use crate::sign::place::{Place, Trouble};
 use crate::sign::statement::MAX_SIGNATURE;
@@ -45,6 +47,7 @@ pub(super) async fn add(
     let trust = Trust::Key(key.public().clone());
     let mut layer = None;
     for _ in 0..MAX_TRIES {
+        let started = Instant::now();
         let tagged = place.manifest(&tag).await;
         let there = match &layer {
             None => look(place, &tagged, &subject.digest, &trust).await?,
@@ -65,8 +68,8 @@ pub(super) async fn add(
         let bytes = Bytes::from(manifest.bytes);
         let media_type = &manifest.descriptor.media_type;
         remote.put_manifest(&tag, media_type, &bytes).await?;
-        // Another client may have read the old manifest before we wrote ours: the next
-        // round sees whether our layer is still there.
+        // The next round sees whether our layer is still there.
+        outlive(started).await;
     }
     Err(Error::Registry {
         message: format!("others change {}:{tag} all the time", remote.repository()),
