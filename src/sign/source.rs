@@ -4,11 +4,12 @@
     reason = "this module reads and writes key files"
 )]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::key::{self, Generated, PASSWORD, PublicKey, SigningKey};
 use crate::error::Error;
+use crate::output::read_at_most;
 use crate::registry::credentials::Secret;
 
 /// What stands before the name of a variable that holds a key.
@@ -121,10 +122,7 @@ impl KeySource {
     }
 
     fn read_file(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut bytes))
-            .map_err(Error::io("read", path))?;
+        let bytes = read_at_most(path, MAX_KEY + 1).map_err(Error::io("read", path))?;
         if bytes.len() as u64 > MAX_KEY {
             return Err(Error::Signature {
                 message: format!("{} is too large for a key", self.name()),

@@ -356,9 +356,10 @@ pub async fn look_in_layers(
                 });
                 break;
             }
-            Err(Trouble::Refused(refusal)) => search
-                .refused
-                .push((format!("the layer {} of {}", layer.digest, simple::tag(manifest)), refusal)),
+            Err(Trouble::Refused(refusal)) => search.refused.push((
+                format!("the layer {} of {}", layer.digest, simple::tag(manifest)),
+                refusal,
+            )),
             Err(Trouble::Failed(error)) => return Err(error),
         }
     }

@@ -335,9 +335,8 @@ impl App {
             // An encrypted key takes longer to open than all that the registry does.
             let key = signers.open_beside(&with);
             let formats = signers.formats(&with);
-            let (signing, (manifest, bytes, ready)) = source
-                .prepare_beside(&formats, signers.epoch, key)
-                .await?;
+            let (signing, (manifest, bytes, ready)) =
+                source.prepare_beside(&formats, signers.epoch, key).await?;
             let name = source.name(&manifest.digest);
             for sbom in attestations.iter().filter(|a| a.predicate_type == SBOM) {
                 is_about(&sbom.predicate, &bytes).map_err(|refusal| Error::Signature {

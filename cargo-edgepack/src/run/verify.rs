@@ -92,8 +92,11 @@ impl App {
             [only] => project.config_of(&project.metadata.packages[only])?,
             _ => project.config,
         };
-        let rules = config.verify.rules.ok_or_else(none)?;
-        Ok(Policy { rules })
+        let policy = Policy {
+            rules: config.verify.rules.ok_or_else(none)?,
+        };
+        policy.check_files(Path::new("verify.rules"))?;
+        Ok(policy)
     }
 
     pub(super) fn verify(&self, flags: &Verify) -> Result<u8, Error> {
@@ -239,5 +242,7 @@ fn read_policy(file: &Path) -> Result<Policy, Error> {
         hint: None,
     })?;
     let path: PathBuf = std::path::absolute(file).map_err(Error::io("resolve", file))?;
-    Policy::parse(&text, &path)
+    let policy = Policy::parse(&text, &path)?;
+    policy.check_files(&path)?;
+    Ok(policy)
 }

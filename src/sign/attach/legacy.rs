@@ -182,8 +182,8 @@ async fn current(place: Place<'_>, tag: &str, tagged: Tagged) -> Result<Legacy, 
     if !manifest["layers"].is_array() {
         return Err(odd("it has no layers"));
     }
-    let blob: Descriptor = serde_json::from_value(manifest["config"].clone())
-        .map_err(|_| odd("it has no config"))?;
+    let blob: Descriptor =
+        serde_json::from_value(manifest["config"].clone()).map_err(|_| odd("it has no config"))?;
     let config = place
         .blob(&blob, MAX_SIGNATURE)
         .await
