@@ -328,15 +328,7 @@ fn pipes_to_read_from() {
         &["sign", "--embed", "m.wasm", "--key", "pipe"],
         &["verify", "127.0.0.1:1/a:1", "--key", "pipe"],
         &["verify", "127.0.0.1:1/a:1", "--policy=./pipe"],
-        &[
-            "login",
-            "127.0.0.1:1",
-            "--ca-file",
-            "pipe",
-            "-u",
-            "a",
-            "--password-stdin",
-        ],
+        &["pull", "127.0.0.1:1/a:1", "-o", "a", "--ca-file", "pipe"],
     ] {
         place
             .run(args)

@@ -216,6 +216,8 @@ impl Keyless {
             services.tsa_url(),
         ];
         let here = addresses.into_iter().flatten().all(is_here);
+        // Replies are bounded by time alone: the crates call `Response::bytes`, and of
+        // reqwest neither a client nor a layer of its connections can limit a body.
         let http = self.client.for_services(here)?;
         let context = SigningContext::new(services.clone()).with_http_client(http);
         let mut attempt = 0;
