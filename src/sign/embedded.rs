@@ -16,10 +16,22 @@ use crate::oci::Digest;
 use crate::wasm::metadata::SIGNATURE_SECTION;
 use crate::wasm::{CUSTOM_SECTION, HEADER_LEN, Wasm, sections};
 
-/// A key to sign with, in any form that `wasmsign2` reads: its own, DER or PEM.
+/// A key to sign inside with, in any form that `wasmsign2` reads: its own, DER or PEM.
 pub struct SecretKey(Secret);
 
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretKey(<redacted>, {})", self.fingerprint())
+    }
+}
+
 impl SecretKey {
+    /// The digest of its public half in DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(&self.0.sk.public_key().to_der())
+    }
+
     /// Reads a key.
     ///
     /// # Errors

@@ -493,6 +493,12 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
     for source in &flags.sources {
         if let Some(parsed) = LayoutReference::parse(source) {
             parsed?;
+            if flags.build.embedding.embed.is_some() {
+                return Err(Error::Usage {
+                    message: format!("--embed changes a module, and `{source}` is packed already"),
+                    hint: Some("give --embed to the build that packs it".into()),
+                });
+            }
         }
     }
     Ok(())

@@ -88,6 +88,7 @@ impl Signers {
                 key: key.cloned().or(variables.key),
                 signing_config: keyless.signing_config.clone().or(variables.signing_config),
                 trusted_root: keyless.trusted_root.clone().or(variables.trusted_root),
+                embed: None,
             },
             token: token.map(token::Source::parse).transpose()?,
             formats: formats(format),
