@@ -7,10 +7,6 @@
 //!
 //! Formats: <https://docs.docker.com/reference/cli/docker/login/> and
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads and writes other tools' auth files"
-)]
 
 use std::fmt;
 use std::io::Write;
@@ -354,6 +350,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests write files to be read")]
 mod tests {
     use super::*;
 
