@@ -5,9 +5,9 @@
 //! that is repeated adds nothing; signatures of others stay. But for the numbers that
 //! ECDSA takes at random, all that is written follows from the artifact.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{try_join, try_join_all, try_join3};
 use serde_json::{Value, json};
 
 use super::attestation::Attestation;
@@ -21,6 +21,7 @@ use crate::oci::{
     Annotations, Blob, Descriptor, Digest, MEDIA_TYPE_MANIFEST, Manifest, annotation,
 };
 use crate::pack::Timestamp;
+use crate::registry::remote::upload::Begun;
 
 mod legacy;
 
@@ -59,21 +60,22 @@ pub struct Ready {
     referrers: Vec<Descriptor>,
     /// Blobs that are there.
     stored: Vec<Digest>,
+    /// The upload of a first bundle.
+    begun: Mutex<Option<Begun>>,
 }
 
 impl Ready {
-    async fn put(&mut self, place: Place<'_>, blob: &Blob) -> Result<(), Error> {
-        place.put_blob(blob).await?;
-        self.stored.push(blob.descriptor.digest.clone());
-        Ok(())
-    }
-
     /// Stores a blob, if it is not known to be there.
     async fn store(&self, place: Place<'_>, blob: &Blob) -> Result<(), Error> {
         if self.stored.contains(&blob.descriptor.digest) {
             return Ok(());
         }
         place.put_blob(blob).await
+    }
+
+    fn begun(&self) -> Option<Begun> {
+        let mut slot = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take()
     }
 }
 
@@ -91,33 +93,34 @@ pub async fn prepare(
     formats: &[Format],
     epoch: Option<Timestamp>,
 ) -> Result<Ready, Error> {
-    let blobs = async {
-        let mut ready = Ready {
-            created: String::new(),
-            referrers: Vec::new(),
-            stored: Vec::new(),
-        };
-        let Place::Remote(remote) = place else {
-            return Ok(ready);
-        };
-        if formats.contains(&Format::Bundle) {
-            ready.put(place, &empty()).await?;
+    let bundle = formats.contains(&Format::Bundle);
+    let mut blobs = Vec::new();
+    if let Place::Remote(remote) = place {
+        if bundle {
+            blobs.push(empty());
         }
         if formats.contains(&Format::Legacy) {
-            legacy::prepare(remote, &manifest.digest, &mut ready).await?;
+            blobs.extend(legacy::first(remote, &manifest.digest)?);
         }
-        Ok::<_, Error>(ready)
+    }
+    let stored = try_join_all(blobs.iter().map(|blob| place.put_blob(blob)));
+    let found = async {
+        let referrers = place.referrers(&manifest.digest).await?;
+        // Where there are some, the signature may be among them.
+        let begun = if bundle && referrers.is_empty() {
+            place.expect_blob().await?
+        } else {
+            None
+        };
+        Ok((referrers, begun))
     };
-    let (ready, created, referrers) = try_join3(
-        blobs,
-        created(place, bytes, epoch),
-        place.referrers(&manifest.digest),
-    )
-    .await?;
+    let (_, created, (referrers, begun)) =
+        try_join3(stored, created(place, bytes, epoch), found).await?;
     Ok(Ready {
         created,
         referrers,
-        ..ready
+        stored: blobs.into_iter().map(|b| b.descriptor.digest).collect(),
+        begun: Mutex::new(begun),
     })
 }
 
@@ -289,7 +292,11 @@ async fn add_bundle(
         MEDIA_TYPE_MANIFEST,
         serde_json::to_vec(&manifest).map_err(|e| Error::Internal(e.to_string()))?,
     );
-    try_join(ready.store(place, &config), place.put_new_blob(&layer)).await?;
+    try_join(
+        ready.store(place, &config),
+        place.put_new_blob(ready.begun(), &layer),
+    )
+    .await?;
     let listed_as = Descriptor {
         annotations,
         artifact_type: Some(bundle::MEDIA_TYPE.to_owned()),

@@ -21,18 +21,12 @@ const NO_TIME: &str = "0001-01-01T00:00:00Z";
 /// How often the manifest of a tag is changed again because somebody else did too.
 const MAX_TRIES: u32 = 8;
 
-/// Stores what the first signature of a manifest needs, whose ever it is. One that comes
-/// behind others has another config.
-pub(super) async fn prepare(
-    remote: &Remote,
-    subject: &Digest,
-    ready: &mut Ready,
-) -> Result<(), Error> {
-    let place = Place::Remote(remote);
+/// The blobs that the first signature of a manifest needs, whose ever it is. One that
+/// comes behind others has another config.
+pub(super) fn first(remote: &Remote, subject: &Digest) -> Result<[Blob; 2], Error> {
     let payload = simple::payload(&remote.repository().to_string(), subject)?;
     let (_, config) = Legacy::none().with(&payload)?;
-    ready.put(place, &payload).await?;
-    ready.put(place, &config).await
+    Ok([payload, config])
 }
 
 /// Adds a signature to those under the tag; says whether it had to.
