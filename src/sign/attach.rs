@@ -215,7 +215,7 @@ async fn add(
                 bundle.len(),
                 wanted.limit()
             ),
-            hint: None,
+            hint: Some("attest less; --no-sbom and --no-provenance leave them out".into()),
         });
     }
     add_bundle(place, manifest, wanted.predicate_type, bundle, ready).await?;

@@ -123,7 +123,7 @@ fn signature_end(bytes: &[u8]) -> Result<Option<usize>, Error> {
 fn refuse(why: &str) -> Error {
     Error::Signature {
         message: format!("the module cannot be signed inside: {why}"),
-        hint: None,
+        hint: Some("look at it first: cargo edgepack check FILE".into()),
     }
 }
 
@@ -187,7 +187,9 @@ pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
             },
             other => Error::Signature {
                 message: format!("the signature inside the module makes no sense: {other}"),
-                hint: None,
+                hint: Some(
+                    "do not use the file before you know why; if it is yours, sign it again".into(),
+                ),
             },
         })
 }
@@ -195,7 +197,10 @@ pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
 fn unsigned() -> Error {
     Error::Signature {
         message: "there is no signature inside the module".into(),
-        hint: Some("sign it with: cargo edgepack sign --embed --key PATH FILE".into()),
+        hint: Some(
+            "sign it with: cargo edgepack sign --embed --key PATH FILE; one that is beside the file is checked without --embedded"
+                .into(),
+        ),
     }
 }
 

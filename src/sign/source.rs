@@ -122,7 +122,7 @@ impl KeySource {
         if bytes.len() as u64 > MAX_KEY {
             return Err(Error::Signature {
                 message: format!("{} is too large for a key", self.name()),
-                hint: None,
+                hint: Some("name the file that holds the key alone".into()),
             });
         }
         Ok(bytes)
@@ -133,14 +133,19 @@ impl KeySource {
             KeySource::Variable(name) => {
                 crate::environment::text(name)?.ok_or_else(|| Error::Usage {
                     message: format!("the variable {name}, which shall hold the key, is not set"),
-                    hint: None,
+                    hint: Some(format!(
+                        "set {name} to the key itself; a path stands alone, without `env:`"
+                    )),
                 })?
             }
             KeySource::File(path) => {
                 let bytes = self.read_file(path)?;
                 String::from_utf8(bytes).map_err(|_| Error::Signature {
                     message: format!("{} is no PEM", self.name()),
-                    hint: None,
+                    hint: Some(
+                        "a key of keygen --embed is for signatures inside modules: sign --embed, verify --embedded"
+                            .into(),
+                    ),
                 })?
             }
         };

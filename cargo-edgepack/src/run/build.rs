@@ -80,13 +80,14 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
 fn key_inside(key: &str) -> Result<Arc<SecretKey>, Error> {
     let opened = KeySource::parse(key).and_then(|source| SecretKey::open(&source));
     opened.map(Arc::new).map_err(|error| match error {
-        Error::Usage {
-            message,
-            hint: None,
-        } => Error::Usage {
-            message,
-            hint: Some("--no-embed leaves the signature inside the module out".into()),
-        },
+        Error::Usage { message, hint } => {
+            let without = "--no-embed leaves the signature inside the module out";
+            let hint = hint.map_or_else(|| without.to_owned(), |h| format!("{h}; {without}"));
+            Error::Usage {
+                message,
+                hint: Some(hint),
+            }
+        }
         other => other,
     })
 }

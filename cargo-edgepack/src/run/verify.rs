@@ -111,7 +111,10 @@ impl App {
             .filter(|value| is_reference(value));
         let references: Vec<&String> = swallowed.chain(&flags.references).collect();
         if references.is_empty() {
-            return Err(Error::usage("there is no artifact to verify"));
+            return Err(Error::Usage {
+                message: "there is no artifact to verify".into(),
+                hint: Some("name it: cargo edgepack verify --policy HOST/PATH:TAG".into()),
+            });
         }
         if flags.bundle.is_some() && references.len() > 1 {
             return Err(Error::usage("--bundle goes with one file"));

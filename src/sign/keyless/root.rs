@@ -208,7 +208,7 @@ pub(super) async fn public(client: &Client) -> Result<(Root, SigningConfig), Err
             "the trusted root of the public instance cannot be used: {}",
             printable(&e.to_string())
         ),
-        hint: None,
+        hint: Some("a newer version may know it; --trusted-root names another one".into()),
     })?;
     Ok((root, signing))
 }

@@ -158,7 +158,9 @@ impl Source {
                 message: format!(
                     "the variable {name}, which shall hold the identity token, is not set"
                 ),
-                hint: None,
+                hint: Some(format!(
+                    "set {name} to the token itself; @FILE names a file"
+                )),
             })?,
             Source::File(path) => {
                 let bytes =

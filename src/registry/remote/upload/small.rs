@@ -53,7 +53,8 @@ impl Remote {
     ) -> Result<(), Failure> {
         if let Some(begun) = begun {
             match self.fill(begun, blob, bytes).await {
-                Err(failure) if failure.status == Some(StatusCode::NOT_FOUND) => {}
+                // It may have been forgotten.
+                Err(failure) if failure.status.is_some_and(|s| s.is_client_error()) => {}
                 done => return done,
             }
         }
