@@ -351,7 +351,7 @@ impl Remote {
 /// read it before we wrote, and be about to write what it made of that. It takes about as
 /// long as we did, and whoever looks after this sees whether our change has outlived it.
 pub(crate) async fn outlive(started: Instant) {
-    let wait = started.elapsed().mul_f64(2.0 + 2.0 * fastrand::f64());
+    let wait = started.elapsed().mul_f64(1.5 + 1.5 * fastrand::f64());
     tokio::time::sleep(wait.clamp(MIN_OUTLIVING, MAX_OUTLIVING)).await;
 }
 
