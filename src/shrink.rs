@@ -28,11 +28,13 @@ use crate::wasm::{
 
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
+pub mod dispatch;
 mod distrust;
 pub(crate) mod entry;
 pub mod external;
 mod level;
 pub mod limits;
+pub mod lower;
 mod options;
 pub mod recipe;
 pub mod search;
@@ -368,21 +370,30 @@ impl Run<'_> {
             message: format!("`{}` cannot be lowered: {message}", lowering.name()),
             hint: Some("leave it out of shrink.lower".into()),
         };
-        let attempt = Attempt {
-            producer: 0,
-            recipe: lowering.recipe(),
-            proposals: rest.with(lowering.proposal()),
-            assume: &[],
-            threads: 0,
-        };
-        let bytes = match self.optimizer.optimize(bare, &attempt) {
-            Ok(bytes) => search::without_new_data_count(bytes, bare),
-            Err(OptimizeError::Fatal(error)) => return Err(error),
-            Err(
-                OptimizeError::Unreadable(message)
-                | OptimizeError::Failed(message)
-                | OptimizeError::Limit(message),
-            ) => return Err(failed(message)),
+        let bytes = match lowering.recipe() {
+            None => lower::lower(bare, lowering).map_err(|message| Error::Usage {
+                message: format!("`{}` cannot be lowered: {message}", lowering.name()),
+                hint: Some("leave it out of shrink.lower".into()),
+            })?,
+            Some(recipe) => {
+                let attempt = Attempt {
+                    producer: 0,
+                    recipe,
+                    proposals: rest.with(lowering.proposal()),
+                    assume: &[],
+                    threads: 0,
+                };
+                match self.optimizer.optimize(bare, &attempt) {
+                    Ok(bytes) => search::without_new_data_count(bytes, bare),
+                    Err(OptimizeError::Fatal(error)) => return Err(error),
+                    Err(
+                        OptimizeError::Unreadable(message)
+                        | OptimizeError::Nothing(message)
+                        | OptimizeError::Failed(message)
+                        | OptimizeError::Limit(message),
+                    ) => return Err(failed(message)),
+                }
+            }
         };
         match proposals::validate_with(&bytes, rest) {
             Ok(()) => Ok(bytes),

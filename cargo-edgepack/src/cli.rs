@@ -215,7 +215,8 @@ pub struct Shrinking {
     /// MODULE.FIELD=NUMBER returns the number; may be repeated; core modules only.
     #[arg(long, value_name = "IMPORT", value_delimiter = ',')]
     pub stub_import: Option<Vec<Stub>>,
-    /// Do without this proposal: sign-ext; may be repeated.
+    /// Do without this proposal, for hosts that lack it: sign-ext, saturating-float-to-int or
+    /// bulk-memory; may be repeated.
     #[arg(long, value_name = "PROPOSAL", value_delimiter = ',')]
     pub lower: Option<Vec<Lowering>>,
     /// Let the result use this proposal although the input does not; hosts that lack it then refuse

@@ -12,10 +12,11 @@ use wasm_opt::base::{
 };
 use wasmparser::WasmFeatures;
 
+use super::dispatch::{self, Refusal};
 use super::limits;
 use super::options::Assumption;
-use super::recipe::{Passes, Recipe};
-use super::worker::{EXIT_IO, EXIT_UNREADABLE};
+use super::recipe::{MERGE, Passes, Recipe};
+use super::worker::{EXIT_IO, EXIT_NOTHING, EXIT_UNREADABLE};
 use crate::wasm::proposals::Proposals;
 
 /// Binaryen recurses over expressions; deeply nested code needs a deep stack. The
@@ -81,25 +82,71 @@ fn optimize(job: &Job) -> Result<(), (u8, String)> {
     }
     let recipe = Recipe::named(&job.recipe)
         .ok_or_else(|| (EXIT_IO, format!("there is no recipe `{}`", job.recipe)))?;
+    let merged = if recipe.merges {
+        Some(merge(job)?)
+    } else {
+        None
+    };
+    let input = merged.as_ref().unwrap_or(&job.input);
+    let mut module = read(input, job.proposals)?;
+    run_passes(&mut module, recipe, &job.assume);
+    write(&mut module, &job.output).map(drop)
+}
+
+fn read(input: &Path, proposals: Proposals) -> Result<Module, (u8, String)> {
     let mut module = Module::new();
-    let (enabled, disabled) = features(job.proposals);
+    let (enabled, disabled) = features(proposals);
     module.apply_features(enabled, disabled);
     let mut reader = ModuleReader::new();
     reader.set_dwarf(false);
     reader
-        .read_binary(&job.input, &mut module, None)
+        .read_binary(input, &mut module, None)
         .map_err(|error| (EXIT_UNREADABLE, one_line(&error.to_string())))?;
     if !validate_wasm(&mut module) {
         let message = "it takes the module for invalid".to_owned();
         return Err((EXIT_UNREADABLE, message));
     }
-    run_passes(&mut module, recipe, &job.assume);
+    Ok(module)
+}
+
+fn write(module: &mut Module, output: &Path) -> Result<Vec<u8>, (u8, String)> {
     let mut writer = ModuleWriter::new();
     writer.set_debug_info(false);
     writer
-        .write_binary(&mut module, &job.output)
+        .write_binary(module, output)
         .map_err(|error| (EXIT_IO, one_line(&error.to_string())))?;
-    check_written(&job.output)
+    read_back(output)
+}
+
+/// Merges similar functions, as if references to functions were there, and writes the
+/// module without them to a file beside the output.
+fn merge(job: &Job) -> Result<PathBuf, (u8, String)> {
+    let refused = |refusal: Refusal| {
+        let code = match refusal {
+            Refusal::Nothing => EXIT_NOTHING,
+            Refusal::Unknown(_) => EXIT_UNREADABLE,
+        };
+        (code, refusal.to_string())
+    };
+    let failed = |error: std::io::Error| (EXIT_IO, format!("failed to use a file: {error}"));
+    let input = std::fs::read(&job.input).map_err(failed)?;
+    dispatch::check_input(&input, job.proposals).map_err(refused)?;
+    let references = Proposals::of(
+        WasmFeatures::REFERENCE_TYPES | WasmFeatures::FUNCTION_REFERENCES | WasmFeatures::GC,
+    );
+    let mut module = read(&job.input, job.proposals.with(references))?;
+    {
+        let mut runner = PassRunner::new(&mut module);
+        for pass in MERGE {
+            runner.add(pass);
+        }
+        runner.run();
+    }
+    let place = job.output.with_extension("merged");
+    let merged = write(&mut module, &place)?;
+    let lowered = dispatch::lower(&merged).map_err(refused)?;
+    std::fs::write(&place, lowered).map_err(failed)?;
+    Ok(place)
 }
 
 fn run_passes(module: &mut Module, recipe: &Recipe, assume: &[Assumption]) {
@@ -147,13 +194,13 @@ fn features(proposals: Proposals) -> (FeatureSet, FeatureSet) {
 }
 
 /// A full disk leaves a short file and no error on Binaryen's side.
-fn check_written(output: &Path) -> Result<(), (u8, String)> {
+fn read_back(output: &Path) -> Result<Vec<u8>, (u8, String)> {
     let bytes = std::fs::read(output)
         .map_err(|e| (EXIT_IO, format!("failed to read the output back: {e}")))?;
     if crate::wasm::sections(&bytes).is_err() || crate::wasm::kind_of(&bytes).is_err() {
         return Err((EXIT_IO, "the output is incomplete".into()));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Which of Binaryen's features a proposal needs.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use wasmparser::WasmFeatures;
 
 use super::level::{Level, Measure};
 use super::recipe::{LOWER_SIGN_EXT, Recipe};
@@ -131,33 +132,53 @@ impl FromStr for Stub {
 pub enum Lowering {
     /// `sign-extension`: its instructions become shifts.
     SignExt,
+    /// `saturating-float-to-int`: its instructions become calls of functions.
+    SaturatingFloatToInt,
+    /// `bulk-memory`: copies and fills of memory become calls of functions.
+    BulkMemory,
 }
 
 impl Lowering {
     /// Every lowering with its name.
-    pub const ALL: [(&'static str, Lowering); 1] = [("sign-ext", Lowering::SignExt)];
+    pub const ALL: [(&'static str, Lowering); 3] = [
+        ("sign-ext", Lowering::SignExt),
+        ("saturating-float-to-int", Lowering::SaturatingFloatToInt),
+        ("bulk-memory", Lowering::BulkMemory),
+    ];
+
+    /// Names that other tools have for them.
+    const OTHERS: [(&'static str, Lowering); 3] = [
+        ("sign-extension", Lowering::SignExt),
+        ("nontrapping-float-to-int", Lowering::SaturatingFloatToInt),
+        ("nontrapping-fptoint", Lowering::SaturatingFloatToInt),
+    ];
 
     /// The name, as it is written in config and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Lowering::SignExt => "sign-ext",
+            Lowering::SaturatingFloatToInt => "saturating-float-to-int",
+            Lowering::BulkMemory => "bulk-memory",
         }
     }
 
     /// What the result does without.
     #[must_use]
     pub fn proposal(self) -> Proposals {
-        match self {
-            Lowering::SignExt => Proposals::of(wasmparser::WasmFeatures::SIGN_EXTENSION),
-        }
+        Proposals::of(match self {
+            Lowering::SignExt => WasmFeatures::SIGN_EXTENSION,
+            Lowering::SaturatingFloatToInt => WasmFeatures::SATURATING_FLOAT_TO_INT,
+            Lowering::BulkMemory => WasmFeatures::BULK_MEMORY,
+        })
     }
 
-    /// How it is done.
+    /// How Binaryen does it; `None` where [`super::lower`] does.
     #[must_use]
-    pub fn recipe(self) -> &'static Recipe {
+    pub fn recipe(self) -> Option<&'static Recipe> {
         match self {
-            Lowering::SignExt => &LOWER_SIGN_EXT,
+            Lowering::SignExt => Some(&LOWER_SIGN_EXT),
+            Lowering::SaturatingFloatToInt | Lowering::BulkMemory => None,
         }
     }
 }
@@ -166,7 +187,11 @@ impl FromStr for Lowering {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        named("lowering", &Self::ALL, text)
+        let other = Self::OTHERS.iter().find(|(name, _)| *name == text);
+        other.map_or_else(
+            || named("lowering", &Self::ALL, text),
+            |(_, lowering)| Ok(*lowering),
+        )
     }
 }
 
@@ -271,6 +296,9 @@ mod tests {
     fn names_read_back() {
         for (name, lowering) in Lowering::ALL {
             assert_eq!((name.parse(), lowering.name()), (Ok(lowering), name));
+        }
+        for (name, lowering) in Lowering::OTHERS {
+            assert_eq!(name.parse(), Ok(lowering));
         }
         for (name, assumption) in Assumption::ALL {
             assert_eq!((name.parse(), assumption.name()), (Ok(assumption), name));

@@ -23,6 +23,9 @@ pub struct Recipe {
     pub optimize: u8,
     /// Binaryen's shrink level.
     pub shrink: u8,
+    /// Whether functions that differ by constants and callees are merged first, on
+    /// any host: [`super::dispatch`].
+    pub merges: bool,
     /// What is run.
     pub passes: Passes,
 }
@@ -65,6 +68,7 @@ pub const ALL: &[&Recipe] = &[
     &ANALYSED,
     &REBUILT_PLAIN,
     &ANALYSED_PLAIN,
+    &MERGED,
     &LOWER_SIGN_EXT,
 ];
 
@@ -73,6 +77,7 @@ const QUICK: Recipe = Recipe {
     name: "quick",
     optimize: 2,
     shrink: 1,
+    merges: false,
     passes: Passes::Groups(&[BEFORE, SHORT, ORDER]),
 };
 
@@ -81,6 +86,7 @@ const OZ: Recipe = Recipe {
     name: "oz",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Default,
 };
 
@@ -92,6 +98,7 @@ const SMALLEST: Recipe = Recipe {
     name: "smallest",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Groups(&[BEFORE, LEAN, MODULE, CONSTANTS, ORDER, STACK]),
 };
 
@@ -101,6 +108,7 @@ const REBUILT: Recipe = Recipe {
     name: "rebuilt",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Groups(&[
         BEFORE, FUNCTIONS, MODULE, REBUILD, BEFORE, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE,
         TIDY, CONSTANTS, ORDER, STACK,
@@ -112,17 +120,31 @@ const ANALYSED: Recipe = Recipe {
     name: "analysed",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Groups(&[
         BEFORE, FUNCTIONS, MODULE, REBUILD, BEFORE, FLOW, FUNCTIONS, MODULE, BEFORE, FUNCTIONS,
         MODULE, TIDY, CONSTANTS, ORDER, STACK,
     ]),
 };
 
+/// `rebuilt`, after functions that differ by their callees were merged. A call through
+/// a dispatcher takes longer, so no lower level does that; and what is compressed
+/// afterwards gains nothing, since repetition compresses well.
+const MERGED: Recipe = Recipe {
+    name: "merged",
+    merges: true,
+    ..REBUILT
+};
+
+/// What merges functions whose callees differ, where Binaryen may use references.
+pub const MERGE: &[&str] = &["duplicate-function-elimination", "merge-similar-functions"];
+
 /// `rebuilt` for what is compressed afterwards.
 const REBUILT_PLAIN: Recipe = Recipe {
     name: "rebuilt-plain",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Groups(&[
         BEFORE, FUNCTIONS, MODULE, REBUILD, BEFORE, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE,
         STACK,
@@ -134,6 +156,7 @@ const ANALYSED_PLAIN: Recipe = Recipe {
     name: "analysed-plain",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Groups(&[
         BEFORE, FLOW, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE, STACK,
     ]),
@@ -144,6 +167,7 @@ pub const LOWER_SIGN_EXT: Recipe = Recipe {
     name: "lower-sign-ext",
     optimize: 0,
     shrink: 0,
+    merges: false,
     passes: Passes::Groups(&[&["signext-lowering"]]),
 };
 
@@ -152,6 +176,7 @@ const EXTERNAL_QUICK: Recipe = Recipe {
     name: "external-o1",
     optimize: 1,
     shrink: 0,
+    merges: false,
     passes: Passes::Flags(&["-O1"]),
 };
 
@@ -160,6 +185,7 @@ const EXTERNAL_OZ: Recipe = Recipe {
     name: "external-oz",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Flags(&["-Oz"]),
 };
 
@@ -168,6 +194,7 @@ const EXTERNAL_CONVERGED: Recipe = Recipe {
     name: "external-oz-converge",
     optimize: 2,
     shrink: 2,
+    merges: false,
     passes: Passes::Flags(&["-Oz", "--converge"]),
 };
 
@@ -346,10 +373,10 @@ fn own(level: Level, measure: Measure, proposals: Proposals) -> Vec<&'static [&'
             &[&REBUILT_PLAIN, &ANALYSED_PLAIN],
         ],
         Level::Max => vec![
-            &[&SMALLEST, &REBUILT, &ANALYSED],
-            &[&REBUILT, &ANALYSED],
-            &[&REBUILT, &ANALYSED],
-            &[&REBUILT, &ANALYSED],
+            &[&SMALLEST, &REBUILT, &ANALYSED, &MERGED],
+            &[&REBUILT, &ANALYSED, &MERGED],
+            &[&REBUILT, &ANALYSED, &MERGED],
+            &[&REBUILT, &ANALYSED, &MERGED],
         ],
     }
 }

@@ -31,6 +31,8 @@ const MEMORY: u64 = 4 << 30;
 pub enum OptimizeError {
     /// It cannot read this module, and never will: the module uses something newer.
     Unreadable(String),
+    /// There is nothing in this module that the recipe is for.
+    Nothing(String),
     /// It crashed.
     Failed(String),
     /// It met a limit of time or was killed: on another day it may get further.
@@ -84,7 +86,7 @@ pub enum Outcome {
     Won,
     /// Its result was the smallest of its round, and a later round made it smaller.
     Base,
-    /// Another one was smaller, or equal and earlier.
+    /// Another one was smaller, or equal and earlier; or there was nothing to do.
     Lost,
     /// It crashed.
     Failed,
@@ -303,6 +305,7 @@ fn one(
     let result = match optimizer.optimize(module, attempt) {
         Ok(bytes) => judged(bytes, module, goal),
         Err(OptimizeError::Unreadable(message)) => Err((Outcome::Unreadable, message)),
+        Err(OptimizeError::Nothing(message)) => Err((Outcome::Lost, message)),
         Err(OptimizeError::Failed(message)) => Err((Outcome::Failed, message)),
         Err(OptimizeError::Limit(message)) => Err((Outcome::Limit, message)),
         Err(OptimizeError::Fatal(error)) => return Err(error),

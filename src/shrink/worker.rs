@@ -25,11 +25,13 @@ use crate::error::Error;
 pub const COMMAND: &str = "optimize-worker";
 /// The worker's exit code for a module that Binaryen cannot read.
 pub const EXIT_UNREADABLE: u8 = 10;
+/// The worker's exit code where the recipe has nothing to do.
+pub const EXIT_NOTHING: u8 = 12;
 /// The worker's exit code for an input or output file that cannot be used.
 pub const EXIT_IO: u8 = 11;
 
 /// Changes whenever what the worker makes of a module may change.
-const RECIPE: &str = "binaryen-116/recipe-5";
+const RECIPE: &str = "binaryen-116/recipe-6";
 
 /// What one run of the worker may take.
 #[derive(Clone, Copy, Debug)]
@@ -197,6 +199,7 @@ impl Optimizer for Worker {
             Some(code) if code == i32::from(EXIT_UNREADABLE) => {
                 Err(OptimizeError::Unreadable(said))
             }
+            Some(code) if code == i32::from(EXIT_NOTHING) => Err(OptimizeError::Nothing(said)),
             Some(code) if code == i32::from(EXIT_IO) => Err(fatal(Error::Tool {
                 program: "the optimiser".into(),
                 message: said,

@@ -22,9 +22,15 @@ fn folder() -> Option<PathBuf> {
     folder
 }
 
-/// The levels that a module goes through: a search over a large one takes minutes.
-const QUICK: [&str; 2] = ["fast", "default"];
+/// The levels that a module goes through.
 const ALL: [&str; 3] = ["fast", "default", "max"];
+
+/// A search over a large module takes minutes: it is made where `EDGEPACK_LARGE_AT_MAX`
+/// is set.
+fn for_large() -> &'static [&'static str] {
+    let all = std::env::var_os("EDGEPACK_LARGE_AT_MAX").is_some();
+    if all { &ALL } else { &ALL[..2] }
+}
 
 /// Builds a module of the corpus at a level and returns what the optimiser was given,
 /// what came of it, and the report's package.
@@ -142,17 +148,17 @@ fn sh_syntax() {
 
 #[test]
 fn oxc_parser() {
-    the_same_through_javascript("oxc-parser", &QUICK);
+    the_same_through_javascript("oxc-parser", for_large());
 }
 
 #[test]
 fn resvg() {
-    the_same_through_javascript("resvg", &QUICK);
+    the_same_through_javascript("resvg", for_large());
 }
 
 #[test]
 fn arcjet_component() {
-    the_same_through_javascript("arcjet-component", &QUICK);
+    the_same_through_javascript("arcjet-component", for_large());
 }
 
 const TEXT: &[u8] = b"the quick brown fox\njumps over\nthe lazy dog\n";
@@ -161,7 +167,7 @@ const TEXT: &[u8] = b"the quick brown fox\njumps over\nthe lazy dog\n";
 fn ripgrep_core() {
     let place = Place::new();
     let mut before: Option<Vec<Observed>> = None;
-    for level in QUICK {
+    for level in for_large() {
         let Some((original, made, _)) = shrunk(&place, "ripgrep-wasip1", level) else {
             return;
         };
@@ -191,7 +197,7 @@ fn ripgrep_core() {
 fn ripgrep_component() {
     let place = Place::new();
     let mut before: Option<Observed> = None;
-    for level in QUICK {
+    for level in for_large() {
         let Some((original, made, package)) = shrunk(&place, "ripgrep-wasip2", level) else {
             return;
         };

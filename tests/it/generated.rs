@@ -16,7 +16,7 @@ use crate::support::shrinking::Shrinking;
 use crate::support::tool::Place;
 
 /// Bytes that are the same for the same seed (splitmix64).
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -304,7 +304,7 @@ fn thousands_of_modules_give_the_same_results_at_each_level() {
 }
 
 /// A call of each exported function, with numbers that are not all alike.
-fn calls(module: &[u8]) -> Vec<(String, Vec<Value>)> {
+pub fn calls(module: &[u8]) -> Vec<(String, Vec<Value>)> {
     use wasmparser::{ExternalKind, Parser, Payload, ValType};
     let (mut types, mut functions, mut exports) = (Vec::new(), Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(module) {

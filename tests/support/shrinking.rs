@@ -11,7 +11,7 @@ use edgepack::cancel::Cancel;
 use edgepack::pack::Metadata;
 use edgepack::pipeline::{self, Context};
 use edgepack::shrink::worker::{Limits, Worker};
-use edgepack::shrink::{Level, Options};
+use edgepack::shrink::{Level, Options, Outcome};
 use edgepack::wasm::Wasm;
 
 /// Shrinks one module after the other, and counts.
@@ -19,6 +19,7 @@ pub struct Shrinking {
     worker: Worker,
     optimised: AtomicUsize,
     stripped: AtomicUsize,
+    merged: AtomicUsize,
 }
 
 impl Shrinking {
@@ -32,6 +33,7 @@ impl Shrinking {
             ),
             optimised: AtomicUsize::new(0),
             stripped: AtomicUsize::new(0),
+            merged: AtomicUsize::new(0),
         }
     }
 
@@ -45,6 +47,12 @@ impl Shrinking {
     #[must_use]
     pub fn stripped(&self) -> usize {
         self.stripped.load(Ordering::Relaxed)
+    }
+
+    /// How often the smallest form had functions merged that differ by their callees.
+    #[must_use]
+    pub fn merged(&self) -> usize {
+        self.merged.load(Ordering::Relaxed)
     }
 
     /// What a module is shrunk to at a level; why not, where it is not valid or what the
@@ -82,6 +90,14 @@ impl Shrinking {
             &self.stripped
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        let candidates = report.modules.iter().flat_map(|m| &m.candidates);
+        let is_in_use = |outcome| matches!(outcome, Outcome::Won | Outcome::Base);
+        if candidates
+            .into_iter()
+            .any(|c| c.recipe == "merged" && is_in_use(c.outcome))
+        {
+            self.merged.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(bytes)
     }
 }
