@@ -214,7 +214,10 @@ pub fn compile(
         config.encoded_rustflags(&group.target, rustflags)?,
     );
 
-    let configured = packages.iter().filter_map(|p| p.sign.key.as_deref());
+    let configured = packages
+        .iter()
+        .flat_map(|p| [&p.sign.key, &p.sign.embed, &p.settings.embed])
+        .filter_map(Option::as_deref);
     for name in secret_variables(configured).iter().chain(&flags.withheld) {
         command.env_remove(name);
     }

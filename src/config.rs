@@ -143,6 +143,8 @@ pub struct SignConfig {
     pub mode: Option<SignMode>,
     /// A path, from the folder of the manifest that names it, or `env:NAME`.
     pub key: Option<String>,
+    /// The key of a signature inside the module: as for `key`.
+    pub embed: Option<String>,
     /// The Sigstore to sign with without a key: a file of cosign's form, from the folder
     /// of the manifest that names it.
     pub signing_config: Option<PathBuf>,
@@ -207,18 +209,18 @@ impl Config {
         }
         let mut config: Config = serde_path_to_error::deserialize(table)
             .map_err(|e| wrong(format!("`{}`: {}", e.path(), e.inner()), None))?;
-        if let Some(key) = &mut config.sign.key
-            && !key.starts_with(VARIABLE_PREFIX)
-            && let Some(folder) = manifest.parent()
-        {
-            *key = folder.join(&*key).display().to_string();
-        }
         let SignConfig {
+            key,
+            embed,
             signing_config,
             trusted_root,
             ..
         } = &mut config.sign;
         if let Some(folder) = manifest.parent() {
+            let keys = [key, embed].into_iter().flatten();
+            for key in keys.filter(|key| !key.starts_with(VARIABLE_PREFIX)) {
+                *key = folder.join(&*key).display().to_string();
+            }
             for file in [signing_config, trusted_root].into_iter().flatten() {
                 *file = folder.join(&*file);
             }
@@ -276,6 +278,7 @@ impl Config {
             sign: SignConfig {
                 mode: self.sign.mode.or(base.sign.mode),
                 key: self.sign.key.or(base.sign.key),
+                embed: self.sign.embed.or(base.sign.embed),
                 signing_config: self.sign.signing_config.or(base.sign.signing_config),
                 trusted_root: self.sign.trusted_root.or(base.sign.trusted_root),
             },

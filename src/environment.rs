@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::SignConfig;
 use crate::destination;
 use crate::error::Error;
-use crate::plan::Overrides;
+use crate::plan::{Embed, Overrides};
 use crate::registry::http::Options;
 
 /// `EDGEPACK_TARGET`: the compile target.
@@ -59,6 +59,8 @@ pub const PUBLISH_PROVENANCE: &str = "EDGEPACK_PUBLISH_PROVENANCE";
 pub const SIGN_MODE: &str = "EDGEPACK_SIGN_MODE";
 /// `EDGEPACK_SIGNING_KEY`: as `sign.key`.
 pub const SIGNING_KEY: &str = "EDGEPACK_SIGNING_KEY";
+/// `EDGEPACK_SIGN_EMBED`: as `sign.embed`.
+pub const SIGN_EMBED: &str = "EDGEPACK_SIGN_EMBED";
 /// `EDGEPACK_SIGNING_CONFIG`: as `sign.signing-config`.
 pub const SIGNING_CONFIG: &str = "EDGEPACK_SIGNING_CONFIG";
 /// `EDGEPACK_TRUSTED_ROOT`: as `sign.trusted-root`; also for what is verified.
@@ -139,6 +141,7 @@ pub fn overrides() -> Result<Overrides, Error> {
         budget_raw: parsed(BUDGET_RAW)?,
         budget_gzip: parsed(BUDGET_GZIP)?,
         variants: parsed(PUBLISH_VARIANTS)?,
+        embed: text(SIGN_EMBED)?.map(Embed::With),
     })
 }
 
@@ -179,6 +182,7 @@ pub fn signing() -> Result<SignConfig, Error> {
     Ok(SignConfig {
         mode: parsed(SIGN_MODE)?,
         key: text(SIGNING_KEY)?,
+        embed: None,
         signing_config: text(SIGNING_CONFIG)?.map(PathBuf::from),
         trusted_root: trusted_root()?,
     })

@@ -12,6 +12,85 @@ use crate::wasm::{Wasm, kind_of};
 
 /// Binaries above this size are refused: a section's length has 32 bits.
 const MAX_WASM: u64 = u32::MAX as u64;
+/// Whoever writes into a pipe may be started after us.
+#[cfg(unix)]
+const WRITER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A file to be read, or a pipe.
+struct Input {
+    file: std::fs::File,
+    /// What was read of a pipe to find out whether somebody writes into it.
+    first: Option<u8>,
+}
+
+impl Input {
+    /// Opens it. A pipe that nobody writes into is refused after a while: to open one waits
+    /// for as long as that is so, whatever signal comes.
+    #[cfg(unix)]
+    fn open(path: &Path) -> std::io::Result<Self> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+        let mut options = std::fs::File::options();
+        if let Ok(flags) = i32::try_from(OFlags::NONBLOCK.bits()) {
+            options.custom_flags(flags);
+        }
+        let mut file = options.read(true).open(path)?;
+        let first = if file.metadata()?.file_type().is_fifo() {
+            first_of_pipe(&mut file)?
+        } else {
+            None
+        };
+        fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+        Ok(Input { file, first })
+    }
+
+    #[cfg(not(unix))]
+    fn open(path: &Path) -> std::io::Result<Self> {
+        let file = std::fs::File::open(path)?;
+        Ok(Input { file, first: None })
+    }
+}
+
+/// A byte of a pipe that is not waited for; none where whoever writes has not yet begun.
+#[cfg(unix)]
+fn first_of_pipe(pipe: &mut std::fs::File) -> std::io::Result<Option<u8>> {
+    let started = std::time::Instant::now();
+    let mut first = [0];
+    loop {
+        match pipe.read(&mut first) {
+            Ok(0) if started.elapsed() < WRITER_WAIT => std::thread::sleep(WRITER_WAIT / 50),
+            Ok(0) => return Err(std::io::Error::other("nobody writes into this pipe")),
+            Ok(_) => return Ok(Some(first[0])),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match (self.first, into.first_mut()) {
+            (Some(byte), Some(slot)) => {
+                *slot = byte;
+                self.first = None;
+                Ok(1)
+            }
+            _ => self.file.read(into),
+        }
+    }
+}
+
+/// The first bytes of a file or a pipe, `limit` at most.
+///
+/// # Errors
+///
+/// Those of the system, and one for a pipe that nobody writes into.
+pub(crate) fn read_at_most(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    Input::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Reads a Wasm binary. The header is looked at first, so that a large file that
 /// is none is not read at all.
@@ -24,8 +103,8 @@ pub fn read_wasm(path: &Path) -> Result<Wasm, Error> {
         path: path.to_owned(),
         reason,
     };
-    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-    let meta = file.metadata().map_err(Error::io("read", path))?;
+    let mut file = Input::open(path).map_err(Error::io("read", path))?;
+    let meta = file.file.metadata().map_err(Error::io("read", path))?;
     if meta.is_dir() {
         return Err(Error::Usage {
             message: format!("`{}` is a folder, not a .wasm file", path.display()),
@@ -60,11 +139,7 @@ pub fn read_wasm(path: &Path) -> Result<Wasm, Error> {
 ///
 /// [`Error::Io`], or [`Error::Usage`] where it has more than `limit` bytes.
 pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read", path))?;
+    let bytes = read_at_most(path, limit + 1).map_err(Error::io("read", path))?;
     if bytes.len() as u64 > limit {
         return Err(Error::usage(format!(
             "`{}` has more than the {limit} bytes that are read",

@@ -1,13 +1,14 @@
 //! The one place where the order of the stages is written.
 //!
 //! ```text
-//! compile → check → shrink → check again → pack
+//! compile → check → shrink → check again → sign inside → pack
 //! ```
 //!
 //! Compiling is [`crate::build`]'s; everything behind it works on bytes alone and
 //! takes any binary, whatever language it came from.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::{Cache, Key};
@@ -21,6 +22,7 @@ use crate::plan::Settings;
 use crate::registry::layout::Layout;
 use crate::report::{OciReport, PackageReport, StageReport};
 use crate::shrink::{self, Level, ModuleReport, Optimizer};
+use crate::sign::embedded::{self, SecretKey};
 use crate::size::{self, Sizes};
 use crate::validate::{self, Policy, Rejected, Validated};
 use crate::wasm::Wasm;
@@ -32,6 +34,7 @@ const CHECK: &str = "check";
 /// The name of the shrink stage in reports.
 pub const SHRINK: &str = "shrink";
 const CHECK_AGAIN: &str = "check again";
+const SIGN_INSIDE: &str = "sign inside";
 const PACK: &str = "pack";
 
 /// Told to whoever watches.
@@ -72,6 +75,8 @@ pub struct Input {
     pub target: Option<String>,
     /// How to shrink, what to allow.
     pub settings: Settings,
+    /// The key that the settings name to sign inside with.
+    pub embed: Option<Arc<SecretKey>>,
     /// The time that the artifact carries.
     pub created: Timestamp,
     /// Stages that came before.
@@ -131,6 +136,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         metadata,
         target,
         settings,
+        embed,
         created,
         stages,
     } = input;
@@ -154,6 +160,15 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         (checked, Vec::new(), Vec::new())
     } else {
         shrunk(checked, &settings.shrink, context, &mut clock)?
+    };
+    // The last change: what is behind it is about the bytes that ship.
+    let module = match &embed {
+        Some(key) => {
+            // Another one takes its place.
+            findings.retain(|f| f.code != Code::SignatureDropped);
+            clock.time(SIGN_INSIDE, || signed_inside(&module, key, context.cache))??
+        }
+        None => module,
     };
     let gzip = cached_gzip_size(module.wasm().bytes(), context.cache);
     let sizes = Sizes {
@@ -188,7 +203,19 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         artifacts,
         modules,
         budgets,
+        embedded: embed.map(|key| key.fingerprint()),
         ..describe(&module, identity, Some(path), sizes, findings, clock.stages)
+    })
+}
+
+/// The same module with a signature inside.
+fn signed_inside(module: &Validated, key: &SecretKey, cache: &Cache) -> Result<Validated, Error> {
+    let signed = embedded::embed(module.wasm(), key)?;
+    let broken = |why: String| Error::Internal(format!("the signed bytes are not valid: {why}"));
+    let signed = Wasm::new(signed).map_err(|e| broken(e.to_string()))?;
+    validate::validate_once(signed, cache).map_err(|rejected| {
+        let first = rejected.findings.first();
+        broken(first.map_or_else(String::new, |f| f.message.clone()))
     })
 }
 
@@ -466,6 +493,7 @@ fn describe(
         input: None,
         wasm: path,
         sbom: None,
+        embedded: None,
         sha256: module.digest().hex().to_owned(),
         size,
         budgets: Vec::new(),
@@ -497,6 +525,7 @@ fn report_rejected(
         input: None,
         wasm: path.map(Path::to_owned),
         sbom: None,
+        embedded: None,
         sha256: Digest::of(bytes).hex().to_owned(),
         size: Sizes {
             before: size,

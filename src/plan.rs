@@ -49,6 +49,17 @@ pub struct Overrides {
     pub budget_gzip: Option<ByteCount>,
     /// `--variant`.
     pub variants: Option<Variants>,
+    /// `--embed`, `--no-embed`.
+    pub embed: Option<Embed>,
+}
+
+/// Whether, and with which key, a module is signed inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Embed {
+    /// It is not.
+    No,
+    /// With this one: a path, or `env:NAME`.
+    With(String),
 }
 
 impl Overrides {
@@ -68,6 +79,7 @@ impl Overrides {
             budget_raw: self.budget_raw.or(those.budget_raw),
             budget_gzip: self.budget_gzip.or(those.budget_gzip),
             variants: self.variants.or(those.variants),
+            embed: self.embed.or(those.embed),
         }
     }
 }
@@ -81,6 +93,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Which forms of the artifact are made.
     pub variants: Variants,
+    /// The key to sign inside with: a path, or `env:NAME`.
+    pub embed: Option<String>,
 }
 
 impl Settings {
@@ -138,6 +152,11 @@ impl Settings {
                 .clone()
                 .or_else(|| config.publish.variants.clone())
                 .unwrap_or_default(),
+            embed: match &overrides.embed {
+                Some(Embed::No) => None,
+                Some(Embed::With(key)) => Some(key.clone()),
+                None => config.sign.embed.clone(),
+            },
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::error::Error;
 use crate::registry::http::Client;
 use crate::registry::reference::LAYOUT_PREFIX;
 use crate::sign::attestation::Kind;
-use crate::sign::source::VARIABLE_PREFIX;
+use crate::sign::keyless::{self, Root};
+use crate::sign::source::{KeySource, VARIABLE_PREFIX};
 use crate::sign::trust::{Pattern, Spec, Trust};
 
 /// What a policy's file is called, where none is named.
@@ -160,6 +161,29 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether the files of each rule, and not only of that which is used, are there and
+    /// are keys and trusted roots. Variables may be those of another run. `path` is named
+    /// in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], or [`Error::Signature`] where a file is no key to verify with.
+    pub fn check_files(&self, path: &Path) -> Result<(), Error> {
+        for (n, rule) in self.rules.iter().enumerate() {
+            let name = format!("rules[{n}]");
+            for key in rule.key.iter().chain(rule.keys.iter().flatten()) {
+                let source = KeySource::parse(key).map_err(|e| in_rule(path, &name, e))?;
+                if let KeySource::File(_) = source {
+                    source.public().map_err(|e| in_rule(path, &name, e))?;
+                }
+            }
+            if let (Some(root), true) = (&rule.trusted_root, keyless::AVAILABLE) {
+                Root::read(root).map_err(|e| in_rule(path, &name, e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets paths start from a folder.
     pub fn start_from(&mut self, folder: &Path) {
         for rule in &mut self.rules {
@@ -233,6 +257,25 @@ impl Rule {
             trusted.push(spec.open(client).await?);
         }
         Ok(trusted)
+    }
+}
+
+/// What is wrong with a file, with the rule that names it.
+fn in_rule(path: &Path, rule: &str, error: Error) -> Error {
+    match error {
+        Error::Io {
+            path: file, source, ..
+        } => config(
+            path,
+            format!("`{rule}`: failed to read `{}`: {source}", file.display()),
+            Some("paths in a policy start from its own folder".into()),
+        ),
+        Error::Usage { message, hint } => config(path, format!("`{rule}`: {message}"), hint),
+        Error::Signature { message, hint } => Error::Signature {
+            message: format!("{}: `{rule}`: {message}", path.display()),
+            hint,
+        },
+        other => other,
     }
 }
 

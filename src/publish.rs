@@ -175,10 +175,12 @@ impl Item {
         let Bundle {
             manifest, bytes, ..
         } = &self.bundle;
-        let signed = attach::sign(place, manifest, bytes, signing).await?;
+        let ready =
+            attach::prepare(place, manifest, bytes, &signing.formats, signing.epoch).await?;
+        let signed = attach::sign(place, manifest, signing, &ready).await?;
         let mut attested = Vec::new();
         for attestation in &self.attestations {
-            attested.push(attach::attest(place, manifest, bytes, attestation, signing).await?);
+            attested.push(attach::attest(place, manifest, attestation, signing, &ready).await?);
         }
         Ok((signed, attested))
     }

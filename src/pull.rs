@@ -12,13 +12,15 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
 use crate::output::Pending;
+use crate::pack::Timestamp;
 use crate::registry::failure::printable;
 use crate::registry::http::Client;
 use crate::registry::layout::{Layout, LayoutReference};
 use crate::registry::reference::Reference;
 use crate::registry::remote::{Remote, Rights};
+use crate::sign::attach::{self, Ready};
 use crate::sign::place::Place;
-use crate::sign::verify;
+use crate::sign::{Format, verify};
 use crate::unpack::{self, Payload, UnpackError, Wanted};
 use crate::wasm::{Kind, kind_of};
 
@@ -120,16 +122,24 @@ impl Source {
         Ok(found)
     }
 
-    /// [`Source::pin`], and something else at the same time.
+    /// [`Source::pin`], then [`attach::prepare`] with these formats and this time, and
+    /// something else at the same time.
     ///
     /// # Errors
     ///
     /// That of what fails first.
-    pub async fn pin_beside<T>(
+    pub async fn prepare_beside<T>(
         &mut self,
+        formats: &[Format],
+        epoch: Option<Timestamp>,
         other: impl Future<Output = Result<T, Error>>,
-    ) -> Result<(T, (Descriptor, Vec<u8>)), Error> {
-        futures_util::future::try_join(other, self.pin()).await
+    ) -> Result<(T, (Descriptor, Vec<u8>, Ready)), Error> {
+        let found = async {
+            let (manifest, bytes) = self.pin().await?;
+            let ready = attach::prepare(self.place(), &manifest, &bytes, formats, epoch).await?;
+            Ok((manifest, bytes, ready))
+        };
+        futures_util::future::try_join(other, found).await
     }
 
     /// `HOST/PATH@DIGEST`, or `oci:DIR@DIGEST`.

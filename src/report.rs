@@ -235,6 +235,11 @@ pub struct PackageReport {
     /// The SBOM of that file, where one was asked for.
     #[serde(default)]
     pub sbom: Option<PathBuf>,
+    /// The digest of the public key whose signature stands inside that file, where it was
+    /// put there.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub embedded: Option<Digest>,
     /// The sha256 of that file, in hex; of the input where nothing was written.
     pub sha256: String,
     /// Sizes in bytes.

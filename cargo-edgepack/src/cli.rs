@@ -7,8 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::pack::{Variant, Variants};
-use edgepack::plan::{CargoFlags, Overrides};
+use edgepack::plan::{CargoFlags, Embed, Overrides};
 use edgepack::shrink::{Assumption, Level, Lowering, Measure, Proposal, Stub};
+use edgepack::sign::source::secret_variables;
 use edgepack::size::ByteCount;
 
 mod attest;
@@ -266,6 +267,19 @@ pub struct Packing {
     pub variant: Vec<Variant>,
 }
 
+/// `--embed`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signing")]
+pub struct Embedding {
+    /// Put a signature into the module itself, with this key from keygen --embed: a path,
+    /// or env:NAME for a variable that holds it in PEM.
+    #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
+    pub embed: Option<String>,
+    /// Put no signature into the module, whatever the configuration says.
+    #[arg(long, conflicts_with = "embed")]
+    pub no_embed: bool,
+}
+
 /// `build`.
 #[derive(Debug, Args)]
 pub struct Build {
@@ -316,6 +330,9 @@ pub struct BuildFlags {
     /// How to pack.
     #[command(flatten)]
     pub packing: Packing,
+    /// Whether it is signed inside.
+    #[command(flatten)]
+    pub embedding: Embedding,
     /// Words for `cargo build`.
     #[arg(last = true, value_name = "CARGO ARGS")]
     pub cargo_args: Vec<OsString>,
@@ -369,13 +386,16 @@ impl BuildFlags {
     /// What is handed on to cargo. Where nothing is compiled, the variables for
     /// compiling do not count.
     pub fn cargo_flags(&self, common: &Common, compiles: bool) -> Result<CargoFlags, Error> {
-        cargo::flags(
+        let mut flags = cargo::flags(
             &self.selection,
             &self.compilation,
             &self.cargo_args,
             common,
             compiles,
-        )
+        )?;
+        let key = self.embedding.embed.as_deref();
+        flags.withheld.extend(secret_variables(key));
+        Ok(flags)
     }
 
     /// Settings that come before the configuration.
@@ -387,6 +407,10 @@ impl BuildFlags {
                 self.shrinking.level
             },
             variants: self.packing.variants(),
+            embed: match &self.embedding.embed {
+                _ if self.embedding.no_embed => Some(Embed::No),
+                key => key.clone().map(Embed::With),
+            },
             ..self.shrinking.overrides(self.checking.overrides())
         }
     }

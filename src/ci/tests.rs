@@ -22,6 +22,7 @@ fn package(name: &str, findings: Vec<Finding>) -> PackageReport {
         kind: Kind::Core,
         input: None,
         wasm: None,
+        embedded: None,
         sha256: String::new(),
         size: Sizes {
             before: 2000,

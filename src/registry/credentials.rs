@@ -7,10 +7,6 @@
 //!
 //! Formats: <https://docs.docker.com/reference/cli/docker/login/> and
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads and writes other tools' auth files"
-)]
 
 use std::fmt;
 use std::io::Write;
@@ -21,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
+use crate::output::read_at_most;
 use crate::registry::reference::Repository;
 
 mod helper;
@@ -223,13 +220,15 @@ fn auth_files() -> Vec<PathBuf> {
 fn read_config(file: &Path) -> Result<Option<Map<String, Value>>, Error> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let unreadable = || Error::io("read", file);
-    match std::fs::metadata(file) {
+    let bytes = match read_at_most(file, MAX_FILE + 1) {
         Err(e) if matches!(e.kind(), NotFound | NotADirectory) => return Ok(None),
         Err(e) => return Err(unreadable()(e)),
-        Ok(meta) if meta.len() > MAX_FILE => return Err(failed(file, "it is far too large")),
-        Ok(_) => {}
-    }
-    let text = std::fs::read_to_string(file).map_err(unreadable())?;
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE => {
+            return Err(failed(file, "it is far too large"));
+        }
+        Ok(bytes) => bytes,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| failed(file, "it is no text"))?;
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -351,6 +350,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests write files to be read")]
 mod tests {
     use super::*;
 

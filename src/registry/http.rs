@@ -15,6 +15,7 @@ use reqwest::{Certificate, Method, Response, Url};
 
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::output::read_at_most;
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::reference::is_loopback;
@@ -26,6 +27,8 @@ use crate::registry::session::Host;
 pub const MAX_REPLY: usize = 4 << 20;
 /// An error's text.
 const MAX_ERROR: usize = 64 << 10;
+/// A file with certificates: those of a whole system have a quarter of a megabyte.
+const MAX_CERTIFICATES: u64 = 16 << 20;
 const MAX_BACKOFF: Duration = Duration::from_secs(20);
 /// How often a registry is tried again that has never answered.
 const MAX_FIRST_TRIES: u32 = 2;
@@ -327,12 +330,8 @@ fn unreachable(what: String, url: &Url, error: &reqwest::Error) -> Failure {
     failure
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "certificates are read where they are used"
-)]
 fn read_certificates(file: &PathBuf) -> Result<Vec<Certificate>, Error> {
-    let pem = std::fs::read(file).map_err(Error::io("read", file))?;
+    let pem = read_at_most(file, MAX_CERTIFICATES).map_err(Error::io("read", file))?;
     match Certificate::from_pem_bundle(&pem) {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(Error::Usage {

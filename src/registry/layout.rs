@@ -28,6 +28,8 @@ const INDEX_FILE: &str = "index.json";
 const LOCK_FILE: &str = ".lock";
 /// A manifest that is larger is none.
 const MAX_MANIFEST: u64 = 4 << 20;
+/// What follows in an index is not read, and the JSON thus cut short.
+const MAX_INDEX: u64 = 64 << 20;
 
 /// Manifests by the digest of the one that they are about.
 pub type Subjects = BTreeMap<Digest, Vec<Descriptor>>;
@@ -237,6 +239,7 @@ impl Layout {
     pub fn require(&self, blob: &Descriptor) -> Result<PathBuf, Error> {
         let path = self.blob_path(&blob.digest);
         match fs::metadata(&path) {
+            Ok(meta) if !meta.is_file() => Err(damaged(&path, "it is no file")),
             Ok(meta) if meta.len() == blob.size => Ok(path),
             Ok(meta) => Err(damaged(
                 &path,
@@ -328,7 +331,7 @@ impl Layout {
     /// [`Error::Io`] or [`Error::Usage`] where it does not parse.
     pub fn index(&self) -> Result<Index, Error> {
         let path = self.folder.join(INDEX_FILE);
-        match fs::read(&path) {
+        match output::read_at_most(&path, MAX_INDEX) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::Usage {
                 message: format!(
                     "`{}` is no index of an OCI image layout: {e}",

@@ -36,8 +36,8 @@ const MAX_PAGES: usize = 1000;
 const MAX_REFERRER_PAGES: usize = 20;
 /// How often the index of a tag is changed again because somebody else did too.
 const MAX_INDEX_TRIES: u32 = 8;
-const MIN_INDEX_WAIT: Duration = Duration::from_millis(30);
-const MAX_INDEX_WAIT: Duration = Duration::from_secs(5);
+const MIN_OUTLIVING: Duration = Duration::from_millis(5);
+const MAX_OUTLIVING: Duration = Duration::from_secs(5);
 
 /// What may be done in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,11 +334,7 @@ impl Remote {
                 serde_json::to_vec(&index).map_err(|e| Failure::protocol(&tag, e.to_string()))?,
             );
             self.put_manifest(&tag, MEDIA_TYPE_INDEX, &bytes).await?;
-            // Another client may have read the old index before we wrote ours, and be
-            // about to write. It takes about as long as we did: the next round sees
-            // whether our entry has outlived that.
-            let wait = started.elapsed().mul_f64(2.0 + 2.0 * fastrand::f64());
-            tokio::time::sleep(wait.clamp(MIN_INDEX_WAIT, MAX_INDEX_WAIT)).await;
+            outlive(started).await;
         }
         let index = self.referrers_index(subject).await?;
         if index.manifests.iter().any(|m| m.digest == referrer.digest) {
@@ -349,6 +345,14 @@ impl Remote {
             "others change the list of referrers all the time",
         ))
     }
+}
+
+/// Waits, behind the change of a tag that began with reading it. Another client may have
+/// read it before we wrote, and be about to write what it made of that. It takes about as
+/// long as we did, and whoever looks after this sees whether our change has outlived it.
+pub(crate) async fn outlive(started: Instant) {
+    let wait = started.elapsed().mul_f64(1.5 + 1.5 * fastrand::f64());
+    tokio::time::sleep(wait.clamp(MIN_OUTLIVING, MAX_OUTLIVING)).await;
 }
 
 /// Asks a registry whether it lets somebody in.

@@ -16,10 +16,22 @@ use crate::oci::Digest;
 use crate::wasm::metadata::SIGNATURE_SECTION;
 use crate::wasm::{CUSTOM_SECTION, HEADER_LEN, Wasm, sections};
 
-/// A key to sign with, in any form that `wasmsign2` reads: its own, DER or PEM.
+/// A key to sign inside with, in any form that `wasmsign2` reads: its own, DER or PEM.
 pub struct SecretKey(Secret);
 
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretKey(<redacted>, {})", self.fingerprint())
+    }
+}
+
 impl SecretKey {
+    /// The digest of its public half in DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(&self.0.sk.public_key().to_der())
+    }
+
     /// Reads a key.
     ///
     /// # Errors
@@ -111,7 +123,7 @@ fn signature_end(bytes: &[u8]) -> Result<Option<usize>, Error> {
 fn refuse(why: &str) -> Error {
     Error::Signature {
         message: format!("the module cannot be signed inside: {why}"),
-        hint: None,
+        hint: Some("look at it first: cargo edgepack check FILE".into()),
     }
 }
 
@@ -175,7 +187,9 @@ pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
             },
             other => Error::Signature {
                 message: format!("the signature inside the module makes no sense: {other}"),
-                hint: None,
+                hint: Some(
+                    "do not use the file before you know why; if it is yours, sign it again".into(),
+                ),
             },
         })
 }
@@ -183,7 +197,10 @@ pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
 fn unsigned() -> Error {
     Error::Signature {
         message: "there is no signature inside the module".into(),
-        hint: Some("sign it with: cargo edgepack sign --embed --key PATH FILE".into()),
+        hint: Some(
+            "sign it with: cargo edgepack sign --embed --key PATH FILE; one that is beside the file is checked without --embedded"
+                .into(),
+        ),
     }
 }
 

@@ -280,7 +280,10 @@ fn block_of(text: &str, name: &str) -> Result<pem::Pem, Error> {
 fn unusable(name: &str, why: &str) -> Error {
     Error::Signature {
         message: format!("{name} cannot be used: {why}"),
-        hint: None,
+        hint: Some(
+            "verifying takes a public key in PEM, such as the .pub file of: cargo edgepack keygen"
+                .into(),
+        ),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::oci::{Blob, Descriptor, Digest, MEDIA_TYPE_MANIFEST};
 use crate::registry::failure::Failure;
 use crate::registry::layout::Layout;
 use crate::registry::remote::Remote;
+use crate::registry::remote::upload::Begun;
 
 /// A repository, or a layout.
 #[derive(Clone, Copy)]
@@ -121,6 +122,35 @@ impl Place<'_> {
             Place::Remote(remote) => {
                 let bytes = Bytes::copy_from_slice(&blob.bytes);
                 Ok(remote.push_bytes(&blob.descriptor, &bytes).await?)
+            }
+            Place::Layout(layout) => layout.store_loose(blob),
+        }
+    }
+
+    /// Lets the place wait for a small blob that is not known yet, where that saves time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`].
+    pub async fn expect_blob(&self) -> Result<Option<Begun>, Error> {
+        match self {
+            Place::Remote(remote) => Ok(Some(remote.begin_small().await?)),
+            Place::Layout(_) => Ok(None),
+        }
+    }
+
+    /// Stores a small blob that cannot be there yet, and may be waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn put_new_blob(&self, begun: Option<Begun>, blob: &Blob) -> Result<(), Error> {
+        match self {
+            Place::Remote(remote) => {
+                let bytes = Bytes::copy_from_slice(&blob.bytes);
+                Ok(remote
+                    .push_new_bytes(begun, &blob.descriptor, &bytes)
+                    .await?)
             }
             Place::Layout(layout) => layout.store_loose(blob),
         }

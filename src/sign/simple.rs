@@ -56,12 +56,12 @@ pub fn tag(manifest: &Digest) -> String {
     format!("sha256-{}.sig", manifest.hex())
 }
 
-/// Signs a manifest's digest in a repository; a layer with its signature.
+/// What is signed for a manifest in a repository, whoever signs.
 ///
 /// # Errors
 ///
 /// [`Error::Internal`].
-pub fn make(repository: &str, manifest: &Digest, key: &SigningKey) -> Result<Blob, Error> {
+pub fn payload(repository: &str, manifest: &Digest) -> Result<Blob, Error> {
     let payload = serde_json::to_vec(&Payload {
         critical: Critical {
             identity: Identity {
@@ -75,13 +75,19 @@ pub fn make(repository: &str, manifest: &Digest, key: &SigningKey) -> Result<Blo
         optional: Value::Null,
     })
     .map_err(|e| Error::Internal(e.to_string()))?;
-    let signature = STANDARD.encode(key.sign(&payload)?);
-    let mut layer = Blob::new(MEDIA_TYPE, payload);
-    layer
-        .descriptor
-        .annotations
-        .insert(SIGNATURE.into(), signature);
-    Ok(layer)
+    Ok(Blob::new(MEDIA_TYPE, payload))
+}
+
+/// Signs a payload; a layer with its signature.
+///
+/// # Errors
+///
+/// [`Error::Internal`].
+pub fn sign(mut payload: Blob, key: &SigningKey) -> Result<Blob, Error> {
+    let signature = STANDARD.encode(key.sign(&payload.bytes)?);
+    let annotations = &mut payload.descriptor.annotations;
+    annotations.insert(SIGNATURE.into(), signature);
+    Ok(payload)
 }
 
 /// Whether a layer is a signature of this manifest by whom is trusted.

@@ -1,14 +1,11 @@
 //! (IO) Where keys and passwords come from: files and variables, never arguments.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this module reads and writes key files"
-)]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::key::{self, Generated, PASSWORD, PublicKey, SigningKey};
 use crate::error::Error;
+use crate::output::read_at_most;
 use crate::registry::credentials::Secret;
 
 /// What stands before the name of a variable that holds a key.
@@ -121,14 +118,11 @@ impl KeySource {
     }
 
     fn read_file(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_KEY + 1).read_to_end(&mut bytes))
-            .map_err(Error::io("read", path))?;
+        let bytes = read_at_most(path, MAX_KEY + 1).map_err(Error::io("read", path))?;
         if bytes.len() as u64 > MAX_KEY {
             return Err(Error::Signature {
                 message: format!("{} is too large for a key", self.name()),
-                hint: None,
+                hint: Some("name the file that holds the key alone".into()),
             });
         }
         Ok(bytes)
@@ -139,14 +133,19 @@ impl KeySource {
             KeySource::Variable(name) => {
                 crate::environment::text(name)?.ok_or_else(|| Error::Usage {
                     message: format!("the variable {name}, which shall hold the key, is not set"),
-                    hint: None,
+                    hint: Some(format!(
+                        "set {name} to the key itself; a path stands alone, without `env:`"
+                    )),
                 })?
             }
             KeySource::File(path) => {
                 let bytes = self.read_file(path)?;
                 String::from_utf8(bytes).map_err(|_| Error::Signature {
                     message: format!("{} is no PEM", self.name()),
-                    hint: None,
+                    hint: Some(
+                        "a key of keygen --embed is for signatures inside modules: sign --embed, verify --embedded"
+                            .into(),
+                    ),
                 })?
             }
         };
@@ -287,6 +286,7 @@ fn write_new(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at what was written")]
 mod tests {
     use super::*;
 

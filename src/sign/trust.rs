@@ -119,7 +119,7 @@ impl Pattern {
     pub fn regexp(text: &str, name: &str) -> Result<Self, Error> {
         let senseless = |why: String| Error::Usage {
             message: format!("{name} is no regular expression: {why}"),
-            hint: None,
+            hint: Some("quote it for the shell, and write `.` in a name as `\\.`".into()),
         };
         let parsed = regex_syntax::parse(text).map_err(|e| senseless(e.to_string()))?;
         let looks = parsed.properties();

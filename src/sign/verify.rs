@@ -213,8 +213,23 @@ async fn look_for_bundle(
     wanted: &Wanted<'_>,
     trust: &Trust,
 ) -> Result<Search, Error> {
+    let referrers = place.referrers(manifest).await?;
+    look_among(place, referrers, manifest, wanted, trust).await
+}
+
+/// Looks for it among the manifests that say they are about this one.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub async fn look_among(
+    place: Place<'_>,
+    mut candidates: Vec<Descriptor>,
+    manifest: &Digest,
+    wanted: &Wanted<'_>,
+    trust: &Trust,
+) -> Result<Search, Error> {
     let mut search = Search::default();
-    let mut candidates = place.referrers(manifest).await?;
     candidates.retain(|c| {
         matches!(
             c.artifact_type.as_deref(),
@@ -287,26 +302,39 @@ async fn look_for_legacy(
     manifest: &Digest,
     trust: &Trust,
 ) -> Result<Search, Error> {
-    let mut search = Search::default();
-    let tag = simple::tag(manifest);
-    let tagged = |refusal| vec![(format!("the tag {tag}"), refusal)];
-    let (descriptor, parsed) = match place.manifest(&tag).await {
-        Ok(None) => return Ok(search),
-        Ok(Some((descriptor, bytes))) => match parse(&bytes) {
-            Ok(parsed) => (descriptor, parsed),
-            Err(refusal) => {
-                search.refused = tagged(refusal);
-                return Ok(search);
-            }
-        },
-        Err(Trouble::Failed(error)) => return Err(error),
-        Err(Trouble::Refused(refusal)) => {
-            search.refused = tagged(refusal);
-            return Ok(search);
-        }
+    match place.manifest(&simple::tag(manifest)).await {
+        Ok(None) => Ok(Search::default()),
+        Ok(Some(tagged)) => look_in_layers(place, &tagged, manifest, trust).await,
+        Err(Trouble::Failed(error)) => Err(error),
+        Err(Trouble::Refused(refusal)) => Ok(refused_tag(manifest, refusal)),
+    }
+}
+
+fn refused_tag(manifest: &Digest, refusal: Refusal) -> Search {
+    let what = format!("the tag {}", simple::tag(manifest));
+    Search {
+        refused: vec![(what, refusal)],
+        ..Search::default()
+    }
+}
+
+/// Looks for a signature among the layers of what the tag for the older form names.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub async fn look_in_layers(
+    place: Place<'_>,
+    (descriptor, bytes): &(Descriptor, Vec<u8>),
+    manifest: &Digest,
+    trust: &Trust,
+) -> Result<Search, Error> {
+    let parsed = match parse(bytes) {
+        Ok(parsed) => parsed,
+        Err(refusal) => return Ok(refused_tag(manifest, refusal)),
     };
     if parsed.layers.is_empty() {
-        search.refused = tagged(Refusal::Signatures(0));
+        return Ok(refused_tag(manifest, Refusal::Signatures(0)));
     }
     if parsed.layers.len() > MAX_CANDIDATES {
         return Err(too_many(
@@ -316,20 +344,22 @@ async fn look_for_legacy(
             "layers of signatures",
         ));
     }
+    let mut search = Search::default();
     for layer in &parsed.layers {
         match check_layer(place, layer, manifest, trust).await {
             Ok(by) => {
                 search.found = Some(Verified {
                     format: Format::Legacy,
-                    manifest: descriptor.digest,
+                    manifest: descriptor.digest.clone(),
                     by,
                     predicate: Value::Null,
                 });
                 break;
             }
-            Err(Trouble::Refused(refusal)) => search
-                .refused
-                .push((format!("the layer {} of {tag}", layer.digest), refusal)),
+            Err(Trouble::Refused(refusal)) => search.refused.push((
+                format!("the layer {} of {}", layer.digest, simple::tag(manifest)),
+                refusal,
+            )),
             Err(Trouble::Failed(error)) => return Err(error),
         }
     }

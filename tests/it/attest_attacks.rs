@@ -230,7 +230,32 @@ fn policies_fail_closed() {
             5,
             "has no sbom attestation",
         ),
-        (rule(&ours, "key = \"missing.pub\""), 1, "missing.pub"),
+        (rule(&ours, "key = \"missing.pub\""), 2, "missing.pub"),
+        // Those of all rules are looked at.
+        (
+            rule(&ours, "key = \"k.pub\"") + &rule("*", "keys = [\"k.pub\", \"missing.pub\"]"),
+            2,
+            "`rules[1]`: failed to read",
+        ),
+        (
+            rule(&ours, "key = \"k.pub\"") + &rule("*", "key = \"verify.toml\""),
+            5,
+            "`rules[1]`: the key",
+        ),
+        (
+            rule(&ours, "key = \"k.pub\"") + &rule("*", "key = \"k.key\""),
+            5,
+            "is a private key",
+        ),
+        (
+            rule(&ours, "key = \"k.pub\"")
+                + &rule(
+                    "*",
+                    "identity = \"a\"\nissuer = \"b\"\ntrusted-root = \"r.json\"",
+                ),
+            2,
+            "`rules[1]`: failed to read",
+        ),
         (rule(&ours, "kee = \"k.pub\""), 2, "unknown key `rules.kee`"),
         (rule(&ours, ""), 2, "neither a key nor an identity"),
         (String::new(), 2, "has no rules"),
@@ -247,6 +272,7 @@ fn policies_fail_closed() {
         rule(&ours, "key = \"k.pub\""),
         rule(&format!("{host}/*"), "keys = [\"other.pub\", \"k.pub\"]"),
         rule("ghcr.io/*", "key = \"other.pub\"") + &rule("*", "key = \"k.pub\""),
+        rule(&ours, "key = \"k.pub\"") + &rule("*", "key = \"env:OF_ANOTHER_RUN\""),
     ] {
         policy(&case, &rules);
         case.tool(&["verify", "--policy", &reference])

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::tool::Place;
+use crate::support::tool::{Place, run};
 
 const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -310,6 +310,44 @@ fn outputs_that_are_no_plain_files() {
         .run(["shrink", "m.wasm", "-o", "nowhere/out.wasm"])
         .exits(1)
         .says("make the folder first");
+}
+
+/// To open such a pipe lasts for ever, and no signal ends that.
+#[cfg(unix)]
+#[test]
+fn pipes_to_read_from() {
+    let place = Place::new();
+    place.write("m.wasm", EMPTY);
+    let made = std::process::Command::new("mkfifo")
+        .arg(place.join("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    for args in [
+        &["check", "pipe"][..],
+        &["sign", "m.wasm", "--key", "pipe"],
+        &["sign", "--embed", "m.wasm", "--key", "pipe"],
+        &["verify", "127.0.0.1:1/a:1", "--key", "pipe"],
+        &["verify", "127.0.0.1:1/a:1", "--policy=./pipe"],
+        &["pull", "127.0.0.1:1/a:1", "-o", "a", "--ca-file", "pipe"],
+    ] {
+        place
+            .run(args)
+            .exits(1)
+            .says("nobody writes into this pipe");
+    }
+    // Those that somebody writes into are read, whoever was there first.
+    for command in [
+        r#""$0" check <(cat m.wasm)"#,
+        r#"cat m.wasm | "$0" check /dev/stdin"#,
+        r#"(sleep 0.3; cat m.wasm) | "$0" check /dev/stdin"#,
+        r#"(sleep 0.3; cat m.wasm) > pipe & "$0" check pipe"#,
+    ] {
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", command, env!("CARGO_BIN_EXE_cargo-edgepack")])
+            .current_dir(place.path())
+            .env("EDGEPACK_CACHE_DIR", place.join("cache"));
+        run(&mut bash).exits(0);
+    }
 }
 
 #[cfg(target_os = "linux")]

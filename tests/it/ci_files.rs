@@ -389,9 +389,11 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
         "fn main() { for (name, value) in std::env::vars() { \
          if value.contains(\"s3cret\") { println!(\"cargo::warning={name}\"); } } }\n",
     );
-    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
+    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB", "--no-embed"]);
     command
         .current_dir(place.join("repo/crates/app"))
+        .env("EDGEPACK_SIGN_EMBED", "env:INNER_KEY")
+        .env("INNER_KEY", "s3cret key")
         .env("EDGEPACK_SIGNING_KEY", "env:MY_KEY")
         .env("MY_KEY", "s3cret key")
         .env("NO_KEY", "s3cret of somebody else")
@@ -404,6 +406,7 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
     // The script did look.
     assert!(said.contains("NO_KEY"), "{said}");
     for name in [
+        "INNER_KEY",
         "MY_KEY",
         "COSIGN_PASSWORD",
         "SIGSTORE_ID_TOKEN",

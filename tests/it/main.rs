@@ -45,6 +45,7 @@ mod sbom;
 mod share;
 mod sign;
 mod sign_attacks;
+mod sign_embed;
 mod sign_file;
 mod sign_keyless;
 mod sign_keyless_attacks;

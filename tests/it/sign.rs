@@ -1,5 +1,6 @@
 //! Signing and verifying with a key: what the commands do.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use base64::Engine;
@@ -48,6 +49,36 @@ fn what_is_signed_verifies_and_nothing_is_doubled() {
             .exits(0);
         let listed = case.registry.referrers(REPOSITORY, &case.artifact.digest);
         assert_eq!(listed.len(), 2, "{listed:?}");
+    }
+}
+
+/// The list of referrers, and the manifest of the older form, are read, changed and
+/// written by all of them.
+#[test]
+fn signers_at_once_do_not_lose_each_other() {
+    for options in [Options::default(), without_referrers()] {
+        let case = Case::with(options);
+        let reference = case.reference();
+        let names = ["a", "b", "c"];
+        for name in names {
+            keygen(&case.artifact.place, name);
+        }
+        std::thread::scope(|scope| {
+            for name in names {
+                let key = format!("{name}.key");
+                let (case, reference) = (&case, &reference);
+                scope.spawn(move || case.tool(&["sign", reference, "--key", &key]).exits(0));
+            }
+        });
+        let listed = case.registry.referrers(REPOSITORY, &case.artifact.digest);
+        assert_eq!(listed.len(), 3, "{listed:?}");
+        let legacy = case.registry.manifest(REPOSITORY, &case.sig_tag()).unwrap();
+        let legacy: Value = serde_json::from_slice(&legacy).unwrap();
+        let layers = legacy["layers"].as_array().unwrap();
+        let signature = "dev.cosignproject.cosign/signature";
+        let signatures = layers.iter().map(|l| l["annotations"][signature].as_str());
+        let signatures: BTreeSet<_> = signatures.map(Option::unwrap).collect();
+        assert_eq!(signatures.len(), 3, "{legacy}");
     }
 }
 

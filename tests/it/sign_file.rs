@@ -131,6 +131,15 @@ fn inside_the_file() {
     )
     .exits(5)
     .says("changed afterwards");
+    // What does not count is not passed over.
+    for more in ["--certificate-identity=a", "--certificate-oidc-issuer=a"] {
+        tool(&place, &[&verify[..], &[more]].concat())
+            .exits(2)
+            .says("names no identity");
+    }
+    tool(&place, &["verify", "--key=ed25519.pub", "app.wasm"])
+        .exits(5)
+        .says("verify --embedded");
     for (key, words) in [
         ("k.pub", "no Ed25519 key"),
         ("ed25519.key", "is a private key"),

@@ -162,6 +162,15 @@ pub(super) fn flags(
         verbose: common.verbose,
         jobs: compilation.jobs.clone(),
         extra: extra.to_vec(),
-        withheld: secret_variables(environment::text(environment::SIGNING_KEY)?.as_deref()),
+        withheld: withheld()?,
     })
+}
+
+/// Variables that are kept from what is built.
+fn withheld() -> Result<Vec<String>, Error> {
+    let key = environment::text(environment::SIGNING_KEY)?;
+    let embed = environment::text(environment::SIGN_EMBED)?;
+    Ok(secret_variables(
+        [&key, &embed].into_iter().filter_map(Option::as_deref),
+    ))
 }

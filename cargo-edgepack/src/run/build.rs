@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use edgepack::build::{self, CargoConfig, Compilation, Toolchains};
@@ -16,6 +17,8 @@ use edgepack::plan::{CargoFlags, Group, PackagePlan, Plan, Settings};
 use edgepack::project::{PackageId, Project};
 use edgepack::report::{PackageReport, Report, StageReport};
 use edgepack::sbom::cargo::Units;
+use edgepack::sign::embedded::SecretKey;
+use edgepack::sign::source::KeySource;
 use edgepack::source;
 use edgepack::toolchain::{self, Nightly};
 use edgepack::wasm::Wasm;
@@ -52,6 +55,8 @@ struct Job<'a> {
     destination: &'a Destination,
     earlier: &'a Earlier,
     created: Timestamp,
+    /// What modules are signed inside with, by what the settings call it.
+    keys: &'a BTreeMap<String, Arc<SecretKey>>,
     revision: Option<String>,
 }
 
@@ -71,6 +76,22 @@ struct Made<'p> {
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(Error::io("resolve", path))
+}
+
+/// A key to sign inside with: opened before anything is built.
+fn key_inside(key: &str) -> Result<Arc<SecretKey>, Error> {
+    let opened = KeySource::parse(key).and_then(|source| SecretKey::open(&source));
+    opened.map(Arc::new).map_err(|error| match error {
+        Error::Usage { message, hint } => {
+            let without = "--no-embed leaves the signature inside the module out";
+            let hint = hint.map_or_else(|| without.to_owned(), |h| format!("{h}; {without}"));
+            Error::Usage {
+                message,
+                hint: Some(hint),
+            }
+        }
+        other => other,
+    })
 }
 
 /// A name for a binary that came as a file, fit to be a file's name and a tag.
@@ -197,6 +218,8 @@ impl App {
                 metadata.name
             ));
         }
+        let settings = Settings::new(&config, &overrides);
+        let embed = settings.embed.as_deref().map(key_inside).transpose()?;
         let wasm = output::read_wasm(file)?;
         let made_of = File::new(file, &wasm, wishes);
         let created = epoch.unwrap_or_default();
@@ -204,7 +227,8 @@ impl App {
             wasm,
             metadata,
             target: None,
-            settings: Settings::new(&config, &overrides),
+            settings,
+            embed,
             created,
             stages: Vec::new(),
         };
@@ -257,7 +281,13 @@ impl App {
             config.build_target().as_deref(),
         )?;
         let mut wishes = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         for package in &plan.packages {
+            if let Some(key) = &package.settings.embed
+                && !keys.contains_key(key)
+            {
+                keys.insert(key.clone(), key_inside(key)?);
+            }
             wishes.insert(&package.id, approve(&package.publish, &package.sign)?);
         }
         for (name, why) in &plan.skipped {
@@ -288,6 +318,7 @@ impl App {
             destination: &destination,
             earlier,
             created,
+            keys: &keys,
             revision: commit.map(|c| c.revision),
         };
         let mut built = Vec::new();
@@ -413,6 +444,12 @@ impl App {
                 ..made.package.metadata.clone()
             },
             target: Some(group.target.clone()),
+            embed: made
+                .package
+                .settings
+                .embed
+                .as_ref()
+                .and_then(|key| job.keys.get(key).cloned()),
             settings: made.package.settings.clone(),
             created: job.created,
             stages: vec![compiling.stage.clone()],

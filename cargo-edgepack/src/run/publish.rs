@@ -516,6 +516,12 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
                     hint: Some("leave --compare-to out, or publish the .wasm file".into()),
                 });
             }
+            if flags.build.embedding.embed.is_some() {
+                return Err(Error::Usage {
+                    message: format!("--embed changes a module, and `{source}` is packed already"),
+                    hint: Some("give --embed to the build that packs it".into()),
+                });
+            }
         }
     }
     Ok(())

@@ -88,6 +88,7 @@ impl Signers {
                 key: key.cloned().or(variables.key),
                 signing_config: keyless.signing_config.clone().or(variables.signing_config),
                 trusted_root: keyless.trusted_root.clone().or(variables.trusted_root),
+                embed: None,
             },
             token: token.map(token::Source::parse).transpose()?,
             formats: formats(format),
@@ -188,6 +189,15 @@ impl Signers {
         Ok(Some(with))
     }
 
+    /// In which formats it signs.
+    fn formats(&self, with: &With) -> Vec<Format> {
+        let mut formats = self.formats.clone();
+        if let With::Identity(_) = with {
+            formats.retain(|&format| format == Format::Bundle);
+        }
+        formats
+    }
+
     /// Opens it while other work goes on.
     async fn open_beside(&self, with: &With) -> Result<Arc<Signing>, Error> {
         let With::Key(key) = with else {
@@ -205,11 +215,10 @@ impl Signers {
         if let Some(opened) = self.opened.borrow().get(with) {
             return Ok(Arc::clone(opened));
         }
-        let mut formats = self.formats.clone();
+        let formats = self.formats(with);
         let signer = match with {
             With::Key(key) => Signer::Key(key.signing()?),
             With::Identity(settings) => {
-                formats.retain(|&format| format == Format::Bundle);
                 if formats.is_empty() {
                     return Err(Error::Usage {
                         message: "without a key there are bundles alone: the older form has no place for today's proofs".into(),
@@ -324,9 +333,11 @@ impl App {
         let (signers, with) = self.signers_of(flags, Arc::clone(&client))?;
         let (name, by, signed, attested) = block_on(&self.cancel, async {
             let mut source = Source::parse_for(&flags.reference, &client, Rights::Push)?;
-            // An encrypted key takes as long to open as all that the registry does.
-            let (signing, (manifest, bytes)) =
-                source.pin_beside(signers.open_beside(&with)).await?;
+            // An encrypted key takes longer to open than all that the registry does.
+            let key = signers.open_beside(&with);
+            let formats = signers.formats(&with);
+            let (signing, (manifest, bytes, ready)) =
+                source.prepare_beside(&formats, signers.epoch, key).await?;
             let name = source.name(&manifest.digest);
             for sbom in attestations.iter().filter(|a| a.predicate_type == SBOM) {
                 is_about(&sbom.predicate, &bytes).map_err(|refusal| Error::Signature {
@@ -334,11 +345,11 @@ impl App {
                     hint: Some("attest the SBOM that was made with this artifact".into()),
                 })?;
             }
-            let signed = attach::sign(source.place(), &manifest, &bytes, &signing).await?;
+            let signed = attach::sign(source.place(), &manifest, &signing, &ready).await?;
             let mut attested = Vec::new();
             for attestation in &attestations {
                 let place = source.place();
-                let new = attach::attest(place, &manifest, &bytes, attestation, &signing).await?;
+                let new = attach::attest(place, &manifest, attestation, &signing, &ready).await?;
                 attested.push((attestation.predicate_type.as_str(), new));
             }
             let by = signing.signer.signed_by().await?;

@@ -9,13 +9,15 @@ use edgepack::registry::http::block_on;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::KeySource;
-use edgepack::sign::trust::{SignedBy, Trust};
+use edgepack::sign::trust::{SignedBy, Spec, Trust};
 use edgepack::sign::{blob, embedded};
 use edgepack::wasm::Wasm;
 
 use super::App;
 use crate::cli::{Sign, Verify};
 
+const EMBEDDED_KEY: &str =
+    "name the public key of who signed it, and nothing else: --key PATH, made by keygen --embed";
 /// A bundle beside a file is read up to this size.
 const MAX_BUNDLE: u64 = 1 << 20;
 /// A file that is signed, or checked, up to this one: a module, or an archive.
@@ -148,15 +150,30 @@ impl App {
     /// Checks the signature inside a file.
     pub(super) fn verify_embedded(&self, flags: &Verify) -> Result<u8, Error> {
         let [reference] = &flags.references[..] else {
-            return Err(Error::usage("--embedded goes with one file"));
+            return Err(Error::Usage {
+                message: "--embedded goes with one file".into(),
+                hint: Some("run it for each of them".into()),
+            });
         };
         let file = file(reference).ok_or_else(|| Error::Usage {
             message: format!("`{reference}` is no file"),
             hint: Some("fetch it first: cargo edgepack pull REF -o FILE".into()),
         })?;
-        let key = flags.demands.trust.key.as_ref().ok_or_else(|| {
-            Error::usage("nothing says who must have signed: name a public key with --key")
+        let spec = flags.demands.trust.spec();
+        let key = spec.key.as_ref().ok_or_else(|| Error::Usage {
+            message: "nothing says who must have signed".into(),
+            hint: Some(EMBEDDED_KEY.into()),
         })?;
+        let key_alone = Spec {
+            key: Some(key.clone()),
+            ..Spec::default()
+        };
+        if spec != key_alone {
+            return Err(Error::Usage {
+                message: "a signature inside names no identity".into(),
+                hint: Some(EMBEDDED_KEY.into()),
+            });
+        }
         let key = embedded::PublicKey::open(&KeySource::parse(key)?)?;
         embedded::verify(&output::read_wasm(file)?, &key)?;
         let by = SignedBy::Key {

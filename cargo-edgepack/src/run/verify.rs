@@ -92,8 +92,11 @@ impl App {
             [only] => project.config_of(&project.metadata.packages[only])?,
             _ => project.config,
         };
-        let rules = config.verify.rules.ok_or_else(none)?;
-        Ok(Policy { rules })
+        let policy = Policy {
+            rules: config.verify.rules.ok_or_else(none)?,
+        };
+        policy.check_files(Path::new("verify.rules"))?;
+        Ok(policy)
     }
 
     pub(super) fn verify(&self, flags: &Verify) -> Result<u8, Error> {
@@ -108,7 +111,10 @@ impl App {
             .filter(|value| is_reference(value));
         let references: Vec<&String> = swallowed.chain(&flags.references).collect();
         if references.is_empty() {
-            return Err(Error::usage("there is no artifact to verify"));
+            return Err(Error::Usage {
+                message: "there is no artifact to verify".into(),
+                hint: Some("name it: cargo edgepack verify --policy HOST/PATH:TAG".into()),
+            });
         }
         if flags.bundle.is_some() && references.len() > 1 {
             return Err(Error::usage("--bundle goes with one file"));
@@ -239,5 +245,7 @@ fn read_policy(file: &Path) -> Result<Policy, Error> {
         hint: None,
     })?;
     let path: PathBuf = std::path::absolute(file).map_err(Error::io("resolve", file))?;
-    Policy::parse(&text, &path)
+    let policy = Policy::parse(&text, &path)?;
+    policy.check_files(&path)?;
+    Ok(policy)
 }

@@ -16,6 +16,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 pub use self::bookmark::Bookmark;
 use self::check::Check;
+pub use self::small::Begun;
 use self::source::{Meter, body};
 use super::Remote;
 use crate::oci::Descriptor;

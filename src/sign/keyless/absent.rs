@@ -37,6 +37,13 @@ impl Root {
         Err(absent())
     }
 
+    /// # Errors
+    ///
+    /// [`Error::Usage`].
+    pub fn read(_file: &Path) -> Result<Self, Error> {
+        Err(absent())
+    }
+
     /// Never called.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! (IO) The services that are trusted: whose certificates, logs and clocks count.
-#![expect(clippy::disallowed_methods, reason = "this module reads a file")]
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +12,7 @@ use sigstore_verify::{
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::oci::Digest;
+use crate::output::read_at_most;
 use crate::registry::failure::printable;
 use crate::registry::http::Client;
 use crate::sign::refusal::Refusal;
@@ -56,7 +55,7 @@ impl Root {
     /// # Errors
     ///
     /// [`Error::Io`] or [`Error::Usage`].
-    pub(super) fn read(file: &Path) -> Result<Self, Error> {
+    pub fn read(file: &Path) -> Result<Self, Error> {
         let unusable = |why: String| unusable(file, "trusted root", "trusted-root", &why);
         let root = TrustedRoot::from_json(&read(file)?).map_err(|e| unusable(e.to_string()))?;
         // All of them are asked for; with none to trust, nothing could verify.
@@ -209,18 +208,17 @@ pub(super) async fn public(client: &Client) -> Result<(Root, SigningConfig), Err
             "the trusted root of the public instance cannot be used: {}",
             printable(&e.to_string())
         ),
-        hint: None,
+        hint: Some("a newer version may know it; --trusted-root names another one".into()),
     })?;
     Ok((root, signing))
 }
 
 /// The text of a file that a flag names.
 pub(super) fn read(file: &Path) -> Result<String, Error> {
-    let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|f| f.take(MAX_FILE).read_to_string(&mut text))
-        .map_err(Error::io("read", file))?;
-    Ok(text)
+    let not_text = |e| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
+    read_at_most(file, MAX_FILE)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(not_text))
+        .map_err(Error::io("read", file))
 }
 
 pub(super) fn unusable(file: &Path, what: &str, command: &str, why: &str) -> Error {

@@ -100,7 +100,9 @@ impl Keyless {
                 let (root, config) = root::public(&self.client).await?;
                 let services = services(&config).map_err(|why| Error::Signature {
                     message: format!("the public instance of Sigstore cannot be used: {why}"),
-                    hint: None,
+                    hint: Some(
+                        "a newer version may know it; --signing-config names another one".into(),
+                    ),
                 })?;
                 Ok((services, Some(root)))
             })
@@ -216,6 +218,8 @@ impl Keyless {
             services.tsa_url(),
         ];
         let here = addresses.into_iter().flatten().all(is_here);
+        // Replies are bounded by time alone: the crates call `Response::bytes`, and of
+        // reqwest neither a client nor a layer of its connections can limit a body.
         let http = self.client.for_services(here)?;
         let context = SigningContext::new(services.clone()).with_http_client(http);
         let mut attempt = 0;
@@ -224,7 +228,7 @@ impl Keyless {
             // Its words could repeat the token.
             let parsed = IdentityToken::from_jwt(token.reveal()).map_err(|_| Error::Signature {
                 message: format!("{} lacks what Sigstore needs", self.settings.token.name()),
-                hint: None,
+                hint: Some("ask its issuer for one with the audience `sigstore`".into()),
             })?;
             let signer = context.signer(parsed);
             let made = match what {
@@ -290,7 +294,7 @@ fn named(bundle: &Bundle) -> Result<(String, String), Error> {
         .and_then(|certificate| parse_certificate_info(certificate).ok())
         .ok_or_else(|| Error::Signature {
             message: "the certificate authority sent no certificate that makes sense".into(),
-            hint: None,
+            hint: Some("check its address in the signing config".into()),
         })?;
     let subject = info.identity.as_ref().map_or("", |i| i.as_str());
     Ok((subject.to_owned(), info.issuer.unwrap_or_default()))
@@ -348,11 +352,11 @@ fn explain(error: &Failed, services: &SigningServices, token: &Token) -> Error {
         },
         Some(300..400) => Error::Signature {
             message: format!("{who} {address} redirects, and an identity token is not sent elsewhere: {words}"),
-            hint: None,
+            hint: Some("write the address that it redirects to into the signing config".into()),
         },
         Some(200) => Error::Signature {
             message: format!("the reply of {who} {address} makes no sense: {words}"),
-            hint: None,
+            hint: Some("check the addresses in the signing config".into()),
         },
         Some(_) => Error::Signature {
             message: format!("{who} {address} refuses to take part: {words}"),

@@ -5,9 +5,7 @@
 //!
 //! Specs: <https://docs.github.com/en/actions/reference/security/oidc>,
 //! <https://docs.gitlab.com/ci/secrets/id_token_authentication/>.
-#![expect(clippy::disallowed_methods, reason = "this module reads token files")]
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -18,6 +16,7 @@ use serde::Deserialize;
 
 use crate::environment;
 use crate::error::Error;
+use crate::output::read_at_most;
 use crate::registry::credentials::Secret;
 use crate::registry::failure::{Failure, describe};
 use crate::registry::http::{Client, read_body, read_failure};
@@ -159,13 +158,13 @@ impl Source {
                 message: format!(
                     "the variable {name}, which shall hold the identity token, is not set"
                 ),
-                hint: None,
+                hint: Some(format!(
+                    "set {name} to the token itself; @FILE names a file"
+                )),
             })?,
             Source::File(path) => {
-                let mut bytes = Vec::new();
-                std::fs::File::open(path)
-                    .and_then(|f| f.take(MAX_TOKEN as u64 + 1).read_to_end(&mut bytes))
-                    .map_err(Error::io("read", path))?;
+                let bytes =
+                    read_at_most(path, MAX_TOKEN as u64 + 1).map_err(Error::io("read", path))?;
                 String::from_utf8(bytes).map_err(|_| none(&self.name(), "it is no text"))?
             }
         };
@@ -336,6 +335,10 @@ pub(super) fn require_secrecy(url: &Url, name: &str) -> Result<(), Error> {
     )))
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tokens end, and no time of theirs reaches an artifact"
+)]
 fn now() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }

@@ -5,12 +5,16 @@
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 
 use super::Remote;
 use crate::oci::Descriptor;
 use crate::registry::failure::Failure;
 use crate::registry::session::{Request, Target};
+
+/// An upload that a registry waits for.
+#[derive(Debug)]
+pub struct Begun(Url);
 
 impl Remote {
     /// Sends a small blob that is in memory, unless the repository has it.
@@ -22,7 +26,44 @@ impl Remote {
         if self.has_blob(blob).await? {
             return Ok(());
         }
-        let mut location = self.begin().await?.location;
+        let upload = self.begin_small().await?;
+        self.fill(upload, blob, bytes).await
+    }
+
+    /// Begins an upload of something small that is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn begin_small(&self) -> Result<Begun, Failure> {
+        Ok(Begun(self.begin().await?.location))
+    }
+
+    /// Sends a small blob that is in memory and was just made, so that nobody has it;
+    /// into an upload that was begun before, if that is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn push_new_bytes(
+        &self,
+        begun: Option<Begun>,
+        blob: &Descriptor,
+        bytes: &Bytes,
+    ) -> Result<(), Failure> {
+        if let Some(begun) = begun {
+            match self.fill(begun, blob, bytes).await {
+                // It may have been forgotten.
+                Err(failure) if failure.status.is_some_and(|s| s.is_client_error()) => {}
+                done => return done,
+            }
+        }
+        let upload = self.begin_small().await?;
+        self.fill(upload, blob, bytes).await
+    }
+
+    async fn fill(&self, upload: Begun, blob: &Descriptor, bytes: &Bytes) -> Result<(), Failure> {
+        let Begun(mut location) = upload;
         location
             .query_pairs_mut()
             .append_pair("digest", blob.digest.as_str());
