@@ -74,6 +74,8 @@ pub enum Error {
     TargetMissing {
         /// The target triple.
         target: String,
+        /// Rustup's name for the toolchain; none where it is the one in use.
+        toolchain: Option<String>,
         /// Why it was not installed by itself.
         message: String,
     },
@@ -141,7 +143,9 @@ impl Error {
             | Error::Tool { hint, .. } => hint.clone(),
             Error::NotWasm { reason, .. } => reason.hint(),
             Error::Io { action, source, .. } => io_hint(action, source),
-            Error::TargetMissing { target, .. } => Some(target_hint(target)),
+            Error::TargetMissing {
+                target, toolchain, ..
+            } => Some(target_hint(target, toolchain.as_deref())),
             Error::Internal(_) => {
                 Some("please report this, with the input if you can share it".into())
             }
@@ -177,12 +181,15 @@ impl Error {
     }
 }
 
-fn target_hint(target: &str) -> String {
+fn target_hint(target: &str, toolchain: Option<&str>) -> String {
+    let toolchain = toolchain.map_or_else(String::new, |name| format!(" --toolchain {name}"));
     let near = did_you_mean(target, WASM_TARGETS.iter().copied())
         .filter(|_| !WASM_TARGETS.contains(&target));
     match near {
-        Some(near) => format!("did you mean `{near}`? If not, run: rustup target add {target}"),
-        None => format!("run: rustup target add {target}"),
+        Some(near) => {
+            format!("did you mean `{near}`? If not, run: rustup target add {target}{toolchain}")
+        }
+        None => format!("run: rustup target add {target}{toolchain}"),
     }
 }
 

@@ -156,6 +156,7 @@ pub fn run(input: Input, context: &Context<'_>, to: &Destination) -> Result<Pack
         Ok(checked) => checked,
         Err(rejected) => return Ok(report_rejected(&rejected, identity, None, clock.stages)),
     };
+    settings.shrink.check()?;
     let (module, mut findings, modules) = if settings.shrink.level == Level::Off {
         (checked, Vec::new(), Vec::new())
     } else {

@@ -62,6 +62,11 @@ const SILENTLY_DROPPED: &[&str] = &[
     "metadata.code.*",
 ];
 
+/// The names of functions, of which the optimiser knows where they go.
+const NAMES: &str = "name";
+/// Sections that speak of code by its place: they hold for the code that they came with.
+const OF_THE_CODE: &[&str] = &[".debug_*", "linking", "reloc.*", "metadata.code.*"];
+
 /// Components nested deeper than this are carried over as they are.
 const MAX_DEPTH: usize = 100;
 
@@ -121,13 +126,8 @@ pub fn shrink(
     cache: &Cache,
 ) -> Result<Shrunk, Error> {
     let wasm = whole.wasm();
+    options.check()?;
     if options.level == Level::Off {
-        if options.change_the_interface() {
-            return Err(Error::Usage {
-                message: "shrink.keep-exports, shrink.stub-imports and shrink.lower change the bytes, and shrink.level is off".into(),
-                hint: Some("use --level fast, or leave them out".into()),
-            });
-        }
         return Ok(Shrunk {
             wasm: wasm.clone(),
             findings: Vec::new(),
@@ -284,7 +284,8 @@ impl Run<'_> {
 
     fn core_module(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Stop> {
         let stripped = without(bytes, |section| matches!(self.custom(section), Edit::Keep))?;
-        let bare = without(&stripped, |_| false)?;
+        // Names have to follow the functions that they are for.
+        let bare = without(&stripped, |section| section.name == Some(NAMES))?;
         let mut report = ModuleReport::default();
         if self.options.keep_exports.is_none() && self.options.stub_imports.is_empty() {
             return self.smaller(&stripped, &bare, report);
@@ -338,7 +339,7 @@ impl Run<'_> {
             proposals = proposals.without(lowering.proposal());
             bare = self.lowered(&bare, *lowering, proposals)?.into();
             digest = Digest::of(&bare);
-            stripped = with_custom_sections(bare.to_vec(), &stripped)?.into();
+            stripped = with_custom_sections(bare.to_vec(), &stripped, &mut self.dropped)?.into();
         }
         for allowed in &self.options.allow_proposals {
             proposals = proposals.with(allowed.0);
@@ -346,13 +347,17 @@ impl Run<'_> {
         let Some(optimized) = self.optimized(&bare, &digest, proposals, report)? else {
             return Ok(stripped.into_owned());
         };
-        Ok(with_custom_sections(optimized, &stripped)?)
+        Ok(with_custom_sections(
+            optimized,
+            &stripped,
+            &mut self.dropped,
+        )?)
     }
 
     /// The module with the interface that is asked for, with and without its custom
     /// sections.
     fn changed(
-        &self,
+        &mut self,
         stripped: &[u8],
         bare: &[u8],
         report: &mut ModuleReport,
@@ -370,7 +375,10 @@ impl Run<'_> {
         report.removed_exports = made.removed_exports;
         report.stubbed_imports = made.stubbed_imports;
         report.removed_imports = made.removed_imports;
-        Ok((with_custom_sections(bytes.clone(), stripped)?, bytes))
+        Ok((
+            with_custom_sections(bytes.clone(), stripped, &mut self.dropped)?,
+            bytes,
+        ))
     }
 
     /// The module without a proposal, checked against the rest of them.
@@ -571,23 +579,43 @@ fn without(
 }
 
 /// Puts the custom sections of `donor` around `module`: those that stood before
-/// every other section in front (`dylink.0` has to be first), the rest behind.
-fn with_custom_sections(module: Vec<u8>, donor: &[u8]) -> Result<Vec<u8>, wasmparser::Error> {
+/// every other section in front (`dylink.0` has to be first), the rest behind. Those
+/// that hold for the donor's code alone stay behind, and their names are pushed to
+/// `dropped`.
+fn with_custom_sections(
+    module: Vec<u8>,
+    donor: &[u8],
+    dropped: &mut Vec<String>,
+) -> Result<Vec<u8>, wasmparser::Error> {
     let donated = sections(donor)?;
-    if donated.iter().all(|s| s.id != CUSTOM_SECTION) {
+    let of_the_code = Patterns::new(OF_THE_CODE);
+    let front = donated.iter().take_while(|s| s.id == CUSTOM_SECTION);
+    let front = front.count();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (place, section) in donated.iter().enumerate() {
+        let name = section.name.unwrap_or_default();
+        if section.id != CUSTOM_SECTION || name == NAMES {
+            continue;
+        }
+        if of_the_code.cover(name) {
+            let name = name.escape_debug();
+            dropped.push(format!("`{name}`, which is about code that has changed"));
+        } else if place < front {
+            before.push(section);
+        } else {
+            after.push(section);
+        }
+    }
+    if before.is_empty() && after.is_empty() {
         return Ok(module);
     }
     let (header, body) = module.split_at(module.len().min(8));
     let mut out = header.to_vec();
-    let front = donated
-        .iter()
-        .take_while(|s| s.id == CUSTOM_SECTION)
-        .count();
-    for section in &donated[..front] {
+    for section in before {
         append_section(&mut out, section.id, section.payload());
     }
     out.extend_from_slice(body);
-    for section in donated[front..].iter().filter(|s| s.id == CUSTOM_SECTION) {
+    for section in after {
         append_section(&mut out, section.id, section.payload());
     }
     Ok(out)

@@ -99,6 +99,7 @@ pub fn install_target(
 ) -> Result<(), Error> {
     let missing = |message: String| Error::TargetMissing {
         target: target.to_owned(),
+        toolchain: toolchain.map(str::to_owned),
         message,
     };
     let mut words = vec!["target", "add", target];

@@ -201,6 +201,12 @@ pub struct Section<'a> {
     pub range: Range<usize>,
 }
 
+/// Whether a core module names its functions.
+#[must_use]
+pub fn has_names(bytes: &[u8]) -> bool {
+    sections(bytes).is_ok_and(|all| all.iter().any(|s| s.name == Some("name")))
+}
+
 /// The outermost sections of `bytes`, in order.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use super::limits;
 use super::options::Assumption;
 use super::recipe::{MERGE, Passes, Recipe};
 use super::worker::{EXIT_IO, EXIT_NOTHING, EXIT_UNREADABLE};
+use crate::wasm::has_names;
 use crate::wasm::proposals::Proposals;
 
 /// Binaryen recurses over expressions; deeply nested code needs a deep stack. The
@@ -88,9 +89,14 @@ fn optimize(job: &Job) -> Result<(), (u8, String)> {
         None
     };
     let input = merged.as_ref().unwrap_or(&job.input);
+    let names = has_names(&bytes_of(input)?);
     let mut module = read(input, job.proposals)?;
-    run_passes(&mut module, recipe, &job.assume);
-    write(&mut module, &job.output).map(drop)
+    run_passes(&mut module, recipe, &job.assume, names);
+    write(&mut module, &job.output, names).map(drop)
+}
+
+fn bytes_of(file: &Path) -> Result<Vec<u8>, (u8, String)> {
+    std::fs::read(file).map_err(|error| (EXIT_IO, format!("failed to read a file: {error}")))
 }
 
 fn read(input: &Path, proposals: Proposals) -> Result<Module, (u8, String)> {
@@ -109,9 +115,9 @@ fn read(input: &Path, proposals: Proposals) -> Result<Module, (u8, String)> {
     Ok(module)
 }
 
-fn write(module: &mut Module, output: &Path) -> Result<Vec<u8>, (u8, String)> {
+fn write(module: &mut Module, output: &Path, names: bool) -> Result<Vec<u8>, (u8, String)> {
     let mut writer = ModuleWriter::new();
-    writer.set_debug_info(false);
+    writer.set_debug_info(names);
     writer
         .write_binary(module, output)
         .map_err(|error| (EXIT_IO, one_line(&error.to_string())))?;
@@ -128,8 +134,7 @@ fn merge(job: &Job) -> Result<PathBuf, (u8, String)> {
         };
         (code, refusal.to_string())
     };
-    let failed = |error: std::io::Error| (EXIT_IO, format!("failed to use a file: {error}"));
-    let input = std::fs::read(&job.input).map_err(failed)?;
+    let input = bytes_of(&job.input)?;
     dispatch::check_input(&input, job.proposals).map_err(refused)?;
     let references = Proposals::of(
         WasmFeatures::REFERENCE_TYPES | WasmFeatures::FUNCTION_REFERENCES | WasmFeatures::GC,
@@ -143,17 +148,18 @@ fn merge(job: &Job) -> Result<PathBuf, (u8, String)> {
         runner.run();
     }
     let place = job.output.with_extension("merged");
-    let merged = write(&mut module, &place)?;
+    let merged = write(&mut module, &place, has_names(&input))?;
     let lowered = dispatch::lower(&merged).map_err(refused)?;
-    std::fs::write(&place, lowered).map_err(failed)?;
+    std::fs::write(&place, lowered)
+        .map_err(|error| (EXIT_IO, format!("failed to write a file: {error}")))?;
     Ok(place)
 }
 
-fn run_passes(module: &mut Module, recipe: &Recipe, assume: &[Assumption]) {
+fn run_passes(module: &mut Module, recipe: &Recipe, assume: &[Assumption], names: bool) {
     let mut options = PassOptions::new();
     options.set_optimize_level(recipe.optimize.into());
     options.set_shrink_level(recipe.shrink.into());
-    options.set_debug_info(false);
+    options.set_debug_info(names);
     for assumption in assume {
         match assumption {
             Assumption::TrapsNeverHappen => options.set_traps_never_happen(true),

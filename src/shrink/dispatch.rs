@@ -195,6 +195,8 @@ struct Lowering {
     first_type: u32,
     first_function: u32,
     tail_calls: bool,
+    /// Whether what is read is an initial value: that refers to functions as it did.
+    is_constant: bool,
 }
 
 impl Lowering {
@@ -229,6 +231,7 @@ impl Lowering {
             first_type: index(found.types.len())?,
             first_function: index(found.functions.len())?,
             tail_calls: found.tail_calls,
+            is_constant: false,
         })
     }
 
@@ -312,9 +315,19 @@ impl Reencode for Lowering {
         })
     }
 
+    fn const_expr(
+        &mut self,
+        expression: wasmparser::ConstExpr<'_>,
+    ) -> Result<wasm_encoder::ConstExpr, Refused> {
+        self.is_constant = true;
+        let made = reencode::utils::const_expr(self, expression);
+        self.is_constant = false;
+        made
+    }
+
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, Refused> {
         Ok(match operator {
-            Operator::RefFunc { function_index } => {
+            Operator::RefFunc { function_index } if !self.is_constant => {
                 let number = self.numbers.get(&function_index);
                 // Nothing calls it: any number does.
                 Instruction::I32Const(number.copied().unwrap_or_default())

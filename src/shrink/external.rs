@@ -209,10 +209,11 @@ pub(super) fn cannot_read(said: &str) -> bool {
     starts.iter().any(|start| said.starts_with(start))
 }
 
-/// It is given none; whatever it adds of its own is not the module's.
-pub(super) fn without_custom_sections(bytes: Vec<u8>) -> Vec<u8> {
+/// It is given names at most; whatever it adds of its own is not the module's.
+pub(super) fn without_custom_sections(bytes: Vec<u8>, names: bool) -> Vec<u8> {
     let without = rewrite::<wasmparser::Error>(&bytes, |section| {
-        Ok(if section.id == CUSTOM_SECTION {
+        let is_kept = names && section.name == Some("name");
+        Ok(if section.id == CUSTOM_SECTION && !is_kept {
             Edit::Drop
         } else {
             Edit::Keep

@@ -9,7 +9,7 @@ use wasmparser::WasmFeatures;
 
 use super::level::{Level, Measure};
 use super::recipe::{LOWER_SIGN_EXT, Recipe};
-use crate::error::did_you_mean;
+use crate::error::{Error, did_you_mean};
 use crate::wasm::proposals::Proposals;
 
 /// Custom sections that are kept where the configuration names none: what hosts,
@@ -30,6 +30,8 @@ pub const DEFAULT_KEEP_SECTIONS: &[&str] = &[
     "icp:*",
     "runtime_version",
     "runtime_apis",
+    // Written by `kwctl annotate`.
+    "io.kubewarden.metadata",
 ];
 
 /// What to do.
@@ -77,6 +79,23 @@ impl Options {
     #[must_use]
     pub fn change_the_interface(&self) -> bool {
         self.keep_exports.is_some() || !self.stub_imports.is_empty() || !self.lower.is_empty()
+    }
+}
+
+impl Options {
+    /// Whether they go together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where nothing may change and something has to.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.level == Level::Off && self.change_the_interface() {
+            return Err(Error::Usage {
+                message: "shrink.keep-exports, shrink.stub-imports and shrink.lower change the bytes, and shrink.level is off".into(),
+                hint: Some("use --level fast, or leave them out".into()),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +226,9 @@ impl FromStr for Proposal {
         if let Some(proposal) = Proposals::named(text) {
             return Ok(Proposal(proposal));
         }
+        if let Ok(lowering) = text.parse::<Lowering>() {
+            return Ok(Proposal(lowering.proposal()));
+        }
         let near = did_you_mean(text, Proposals::all().names())
             .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         Err(format!("unknown proposal `{text}`{near}"))
@@ -279,6 +301,18 @@ from_text!(Stub, Lowering, Proposal, Assumption);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_that_is_documented_is_the_default() {
+        let text = include_str!("../../docs/config.md");
+        let (_, list) = text
+            .split_once("shrink.keep-sections = [\n    \"producers\", \".dep-v0\",")
+            .unwrap();
+        let (list, _) = list.split_once("\n]").unwrap();
+        let quoted = list.split('"').skip(1).step_by(2);
+        let all: Vec<&str> = ["producers", ".dep-v0"].into_iter().chain(quoted).collect();
+        assert_eq!(all, DEFAULT_KEEP_SECTIONS);
+    }
 
     #[test]
     fn stubs_as_people_write_them() {

@@ -69,6 +69,8 @@ pub const ALL: &[&Recipe] = &[
     &REBUILT_PLAIN,
     &ANALYSED_PLAIN,
     &MERGED,
+    &TWICE,
+    &MERGED_TWICE,
     &LOWER_SIGN_EXT,
 ];
 
@@ -134,6 +136,24 @@ const MERGED: Recipe = Recipe {
     name: "merged",
     merges: true,
     ..REBUILT
+};
+
+/// Everything twice, for modules with exceptions: those cannot be taken apart.
+const TWICE: Recipe = Recipe {
+    name: "twice",
+    optimize: 2,
+    shrink: 2,
+    merges: false,
+    passes: Passes::Groups(&[
+        BEFORE, FUNCTIONS, MODULE, BEFORE, FUNCTIONS, MODULE, TIDY, CONSTANTS, ORDER, STACK,
+    ]),
+};
+
+/// The same, after functions that differ by their callees were merged.
+const MERGED_TWICE: Recipe = Recipe {
+    name: "merged-twice",
+    merges: true,
+    ..TWICE
 };
 
 /// What merges functions whose callees differ, where Binaryen may use references.
@@ -270,6 +290,8 @@ const LEAN: &[&str] = &[
     "optimize-instructions",
     "pick-load-signs",
     "code-pushing",
+    // Of many locals that nobody uses, the next pass makes hard work.
+    "reorder-locals",
     "coalesce-locals",
     "local-cse",
     "simplify-locals",
@@ -319,6 +341,7 @@ const ORDER: &[&str] = &["reorder-functions"];
 /// The form that is written. No pass may follow.
 const STACK: &[&str] = &["generate-stack-ir", "optimize-stack-ir"];
 
+const EXCEPTIONS: WasmFeatures = WasmFeatures::EXCEPTIONS.union(WasmFeatures::LEGACY_EXCEPTIONS);
 const GC: WasmFeatures = WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES);
 
 /// What is tried, in rounds: each round starts from the best result before it, and
@@ -361,6 +384,13 @@ fn own(level: Level, measure: Measure, proposals: Proposals) -> Vec<&'static [&'
         };
     }
     let compressed = measure != Measure::Raw;
+    if level == Level::Max && !compressed && proposals.uses(EXCEPTIONS) {
+        return vec![
+            &[&SMALLEST, &TWICE, &MERGED_TWICE],
+            &[&TWICE, &MERGED_TWICE],
+            &[&TWICE, &MERGED_TWICE],
+        ];
+    }
     match level {
         Level::Off => Vec::new(),
         Level::Fast => vec![&[&QUICK]],

@@ -11,6 +11,7 @@ use walrus::{ExportId, FunctionId, ImportId, ImportKind, Module, ModuleConfig, V
 
 use super::options::{Answer, Options, Stub};
 use crate::error::{Error, did_you_mean};
+use crate::wasm::has_names;
 use crate::wasm::interface::Patterns;
 
 /// A module with another interface, and what the difference is.
@@ -35,7 +36,7 @@ pub struct Transformed {
 pub fn transform(bytes: &[u8], options: &Options) -> Result<Transformed, Error> {
     let mut config = ModuleConfig::new();
     config
-        .generate_name_section(false)
+        .generate_name_section(has_names(bytes))
         .generate_producers_section(false)
         .strict_validate(false);
     let mut module = config.parse(bytes).map_err(|error| Error::Usage {

@@ -20,6 +20,7 @@ use super::recipe::Program;
 use super::{Attempt, OptimizeError, Optimizer, Producer};
 use crate::cancel::Cancel;
 use crate::error::Error;
+use crate::wasm::has_names;
 
 /// The hidden command of the executable that does the work.
 pub const COMMAND: &str = "optimize-worker";
@@ -100,7 +101,12 @@ impl Worker {
         command
     }
 
-    fn start(&self, folder: &Path, attempt: &Attempt<'_>) -> Result<std::process::Child, Error> {
+    fn start(
+        &self,
+        folder: &Path,
+        attempt: &Attempt<'_>,
+        names: bool,
+    ) -> Result<std::process::Child, Error> {
         let stderr =
             std::fs::File::create(folder.join("stderr")).map_err(Error::io("create", folder))?;
         let mut command = match self.external(attempt) {
@@ -112,7 +118,7 @@ impl Worker {
         }
         command.arg(folder.join("in.wasm"));
         if self.external(attempt).is_some() {
-            command.arg("-o");
+            command.args(names.then_some("-g")).arg("-o");
         }
         command
             .arg(folder.join("out.wasm"))
@@ -180,7 +186,8 @@ impl Optimizer for Worker {
         std::fs::write(&input, module)
             .map_err(Error::io("write", &input))
             .map_err(fatal)?;
-        let mut child = self.start(folder.path(), attempt).map_err(fatal)?;
+        let names = has_names(module);
+        let mut child = self.start(folder.path(), attempt, names).map_err(fatal)?;
         let Some(status) = self.wait(&mut child).map_err(fatal)? else {
             return Err(OptimizeError::Limit(format!(
                 "no result after {} s",
@@ -193,7 +200,7 @@ impl Optimizer for Worker {
             ended(status, &said)?;
             let bytes = std::fs::read(&output)
                 .map_err(|error| OptimizeError::Failed(format!("no result: {error}")))?;
-            return Ok(external::without_custom_sections(bytes));
+            return Ok(external::without_custom_sections(bytes, names));
         }
         match status.code() {
             Some(code) if code == i32::from(EXIT_UNREADABLE) => {

@@ -87,6 +87,108 @@ fn exports_go_with_what_only_they_reach() {
     run(&mut command).exits(2).says("did you mean `memory`?");
 }
 
+/// The name that a module has for each exported function, by the export's name.
+fn names_of_exports(module: &[u8]) -> Vec<(String, Option<String>)> {
+    use wasmparser::{KnownCustom, Name, Parser, Payload};
+    let (mut exports, mut names) = (Vec::new(), std::collections::HashMap::new());
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.unwrap() {
+            Payload::ExportSection(section) => {
+                exports.extend(section.into_iter().map(Result::unwrap));
+            }
+            Payload::CustomSection(section) => {
+                let KnownCustom::Name(section) = section.as_known() else {
+                    continue;
+                };
+                for part in section {
+                    if let Name::Function(map) = part.unwrap() {
+                        let all = map.into_iter().map(Result::unwrap);
+                        names.extend(all.map(|n| (n.index, n.name.to_owned())));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let functions = exports
+        .iter()
+        .filter(|e| e.kind == wasmparser::ExternalKind::Func);
+    functions
+        .map(|e| (e.name.to_owned(), names.get(&e.index).cloned()))
+        .collect()
+}
+
+#[test]
+fn names_that_are_kept_follow_their_functions() {
+    let place = Place::new();
+    let mut text = r#"(module $test (import "host" "log" (func $log (param i32)))
+        (func $unused (call $log (i32.const 3)))
+        (func $double (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
+        (func $square (param i32) (result i32) (i32.mul (local.get 0) (local.get 0)))"#
+        .to_owned();
+    // Alike but for what they call, so that they are merged at `max`.
+    for (name, callee, by) in [
+        ("gamma", "double", 5),
+        ("alpha", "square", 5),
+        ("beta", "double", 7),
+    ] {
+        let line = format!(
+            "(local.set 0 (i32.xor (call ${callee} (local.get 0)) (i32.rotl (local.get 0) (i32.const {by}))))"
+        );
+        let body = line.repeat(12);
+        let function = format!(
+            "(func ${name} (export \"{name}\") (param i32) (result i32) {body} (local.get 0))"
+        );
+        text.push_str(&function);
+    }
+    text.push(')');
+    let before = wat::parse_str(text).unwrap();
+    place.write("m.wasm", &before);
+    for (args, kept) in [
+        (&["--level", "fast"][..], 3),
+        (&["--level", "default"], 3),
+        (&["--level", "max"], 3),
+        (&["--level", "default", "--keep-export", "alpha,beta"], 2),
+        (
+            &["--level", "default", "--lower", "sign-ext,bulk-memory"],
+            3,
+        ),
+    ] {
+        let (_, after) = shrunk(&place, &[args, &["--keep-section", "name"]].concat());
+        let names = names_of_exports(&after);
+        assert_eq!(names.len(), kept, "{args:?}");
+        for (export, name) in names {
+            assert_eq!(name.as_ref(), Some(&export), "{args:?}");
+        }
+        let (_, without) = shrunk(&place, args);
+        assert!(without.len() < after.len());
+        assert!(
+            names_of_exports(&without)
+                .iter()
+                .all(|(_, name)| name.is_none())
+        );
+    }
+}
+
+#[test]
+fn what_is_about_changed_code_goes_with_it() {
+    let place = Place::new();
+    let text = r#"(module (@custom ".debug_info" "x") (@custom "producers" "\00")
+        (func (export "f") (result i32) (i32.add (i32.const 1) (i32.const 2))))"#;
+    place.write("m.wasm", wat::parse_str(text).unwrap());
+    let done = place
+        .run(["shrink", "m.wasm", "-o", "o.wasm", "--keep-section", "*"])
+        .exits(0);
+    done.says("`.debug_info`, which is about code that has changed");
+    let kept = fs::read(place.join("o.wasm")).unwrap();
+    let names: Vec<_> = edgepack::wasm::sections(&kept)
+        .unwrap()
+        .iter()
+        .filter_map(|s| s.name)
+        .collect();
+    assert_eq!(names, ["producers"]);
+}
+
 #[test]
 fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let place = place();
@@ -104,6 +206,12 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         let all = [&["shrink", "m.wasm", "-o", "o.wasm"], args].concat();
         place.run(all).exits(2).says(text);
         assert!(!place.join("o.wasm").exists(), "{text}");
+    }
+    for change in [["--lower", "sign-ext"], ["--stub-import", "host.log"]] {
+        place
+            .run([&["build", "m.wasm", "--no-shrink"], &change[..]].concat())
+            .exits(2)
+            .says("shrink.level is off");
     }
     place.write(
         "c.wasm",

@@ -63,6 +63,15 @@ impl Log {
         }
     }
 
+    /// Whether a step of the action began to keep commands from the runner and did not end.
+    fn breaks_off(&self) -> bool {
+        let mut begun = self.text.split("::stop-commands::").skip(1);
+        begun.any(|rest| {
+            let token = rest.split_whitespace().next().unwrap_or_default();
+            !self.text.contains(&format!("::{token}::"))
+        })
+    }
+
     #[track_caller]
     pub fn passes(self) -> Self {
         assert!(self.passed, "{}", self.text);
@@ -225,7 +234,16 @@ impl<'a> Checkout<'a> {
                 self.place.join("tool").display()
             ))
             .args(more);
-        Log::of(&mut command)
+        // On a machine that is busy, act may lose the end of what a step prints: the terminal
+        // that it reads from is gone before it has read all.
+        let mut log = Log::of(&mut command);
+        for _ in 0..2 {
+            if !log.breaks_off() {
+                break;
+            }
+            log = Log::of(&mut command);
+        }
+        log
     }
 
     /// Writes a workflow of one job whose steps these are, and runs it.
