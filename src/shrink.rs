@@ -388,11 +388,13 @@ impl Run<'_> {
             message: format!("`{}` cannot be lowered: {message}", lowering.name()),
             hint: Some("leave it out of shrink.lower".into()),
         };
+        // What the module has is beyond it, which is nobody's failure.
+        let refused = |message: String| Error::Usage {
+            message: format!("`{}` cannot be lowered: {message}", lowering.name()),
+            hint: Some("leave it out of shrink.lower".into()),
+        };
         let bytes = match lowering.recipe() {
-            None => lower::lower(bare, lowering).map_err(|message| Error::Usage {
-                message: format!("`{}` cannot be lowered: {message}", lowering.name()),
-                hint: Some("leave it out of shrink.lower".into()),
-            })?,
+            None => lower::lower(bare, lowering).map_err(refused)?,
             Some(recipe) => {
                 let attempt = Attempt {
                     producer: 0,
@@ -415,6 +417,7 @@ impl Run<'_> {
         };
         match proposals::validate_with(&bytes, rest) {
             Ok(()) => Ok(bytes),
+            Err(invalid) if lowering.recipe().is_none() => Err(refused(problem(&invalid))),
             Err(invalid) => Err(failed(problem(&invalid))),
         }
     }

@@ -193,5 +193,12 @@ fn what_cannot_be_taken_out_is_said() {
         .exits(2)
         .says("`bulk-memory` cannot be lowered: it writes data segments as it runs")
         .says("leave it out of shrink.lower");
+    // A segment that nobody reads takes the proposal too.
+    let text = r#"(module (memory 1) (data "x") (func (export "f")))"#;
+    place.write("m.wasm", wat::parse_str(text).unwrap());
+    place
+        .run(args)
+        .exits(2)
+        .says("`bulk-memory` cannot be lowered: passive data segments");
     assert!(!place.join("o.wasm").exists());
 }
