@@ -3,7 +3,8 @@
 #![no_main]
 
 use edgepack::cache::Cache;
-use edgepack::shrink::{Attempt, OptimizeError, Optimizer, Options, shrink};
+use edgepack::shrink::recipe::Program;
+use edgepack::shrink::{Attempt, OptimizeError, Optimizer, Options, Producer, shrink};
 use edgepack::validate::validate;
 use edgepack::wasm::Wasm;
 use edgepack::wasm::proposals::validate_with;
@@ -13,8 +14,11 @@ use libfuzzer_sys::fuzz_target;
 struct AsTheyAre;
 
 impl Optimizer for AsTheyAre {
-    fn producers(&self) -> Vec<String> {
-        vec!["as they are".into()]
+    fn producers(&self) -> Vec<Producer> {
+        vec![Producer {
+            name: "as they are".into(),
+            program: Program::Own,
+        }]
     }
 
     fn optimize(&self, module: &[u8], _: &Attempt<'_>) -> Result<Vec<u8>, OptimizeError> {
