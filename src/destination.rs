@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::PublishConfig;
 use crate::error::Error;
-use crate::oci::Digest;
+use crate::oci::tag_from_version;
 use crate::pack::Variant;
 use crate::registry::reference::{LATEST, Repository};
 use crate::tags::{self, Patterns, Tag};
@@ -172,30 +172,64 @@ fn repository(
     Ok(repository)
 }
 
-/// Refuses two artifacts that would take a tag from each other.
+/// Names the entries of a layout. All that a run writes goes into one layout, whatever
+/// their repositories: where that is artifacts of several names, each entry is called
+/// `NAME:TAG`, as `build` calls its own; else it is the tag alone.
+pub fn name_entries<'a>(placed: impl IntoIterator<Item = (Artifact<'a>, &'a mut Place)>) {
+    let mut named: Vec<_> = placed
+        .into_iter()
+        .map(|(artifact, place)| {
+            place.repository = None;
+            let variant = artifact.variant.unwrap_or_default();
+            (variant.artifact_name(artifact.name), place)
+        })
+        .collect();
+    if named.windows(2).all(|pair| pair[0].0 == pair[1].0) {
+        return;
+    }
+    for (name, place) in &mut named {
+        let name = tag_from_version(name);
+        for tag in &mut place.tags {
+            tag.name = format!("{name}:{}", tag.name);
+        }
+    }
+}
+
+/// Refuses two artifacts that would take a tag from each other. What is equal is one
+/// artifact: its digest, or before that is known where it comes from.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`].
-pub fn refuse_collisions<'a>(
-    placed: impl IntoIterator<Item = (&'a str, &'a Place, &'a Digest)>,
+pub fn refuse_collisions<'a, T: PartialEq + Clone>(
+    placed: impl IntoIterator<Item = (&'a str, &'a Place, T)>,
 ) -> Result<(), Error> {
     let mut seen = BTreeMap::new();
-    for (name, place, digest) in placed {
+    for (name, place, this) in placed {
         for tag in &place.tags {
-            let key = (place.repository.clone(), tag.name.clone());
-            if let Some((other, there)) = seen.insert(key, (name, digest))
-                && there != digest
-            {
-                let to = place
-                    .repository
-                    .as_ref()
-                    .map_or_else(String::new, |r| format!("{r}:"));
-                return Err(Error::Usage {
-                    message: format!("`{other}` and `{name}` would both become {to}{}", tag.name),
-                    hint: Some("put {name} into the repository, such as ghcr.io/acme/{name}, or into the tag".into()),
-                });
+            let key = (place.repository.as_ref(), tag.name.as_str());
+            let (other, there) = seen.entry(key).or_insert((name, this.clone()));
+            if *there == this {
+                continue;
             }
+            let (to, hint) = match &place.repository {
+                Some(repository) => (
+                    format!("{repository}:{}", tag.name),
+                    "put {name} into the repository, such as ghcr.io/acme/{name}, or into the tag",
+                ),
+                None => (
+                    format!("`{}` in the layout", tag.name),
+                    "give them tags of their own, or publish them into two layouts",
+                ),
+            };
+            return Err(Error::Usage {
+                message: if *other == name {
+                    format!("two artifacts called `{name}` would both become {to}")
+                } else {
+                    format!("`{other}` and `{name}` would both become {to}")
+                },
+                hint: Some(hint.into()),
+            });
         }
     }
     Ok(())
@@ -204,6 +238,7 @@ pub fn refuse_collisions<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Digest;
 
     fn place(
         repository: &str,
@@ -276,5 +311,42 @@ mod tests {
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         assert!(refuse_collisions([("a", &place, &one), ("b", &place, &one)]).is_ok());
         assert!(refuse_collisions([("a", &place, &one), ("b", &place, &two)]).is_err());
+    }
+    #[test]
+    fn entries_of_a_layout_keep_apart() {
+        let config = PublishConfig::default();
+        let nowhere = Destination::new(&Overrides::default(), &config, true).unwrap();
+        let entries = |artifacts: &[Artifact<'_>]| {
+            let mut places: Vec<_> = artifacts
+                .iter()
+                .map(|&a| nowhere.place(a).unwrap())
+                .collect();
+            name_entries(artifacts.iter().copied().zip(&mut places));
+            places
+                .into_iter()
+                .flat_map(|p| p.tags)
+                .map(|t| t.name)
+                .collect::<Vec<_>>()
+        };
+        let compat = Artifact {
+            variant: Some(Variant::Compat),
+            one_of_several: true,
+            ..DEMO
+        };
+        let older = Artifact {
+            version: Some("1.2.2"),
+            ..DEMO
+        };
+        assert_eq!(entries(&[compat]), ["1.2.3"]);
+        assert_eq!(entries(&[DEMO, older]), ["1.2.3", "1.2.2"]);
+        assert_eq!(
+            entries(&[compat, DEMO]),
+            ["Demo-compat:1.2.3", "Demo:1.2.3"]
+        );
+        let odd = Artifact {
+            name: "an app",
+            ..DEMO
+        };
+        assert_eq!(entries(&[DEMO, odd]), ["Demo:1.2.3", "an_app:1.2.3"]);
     }
 }

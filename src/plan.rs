@@ -304,6 +304,24 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The names of the artifacts that each package is sure to have: a package that may
+    /// turn out to be no Wasm has none, nor has a target whose features may be off.
+    #[must_use]
+    pub fn sure_artifacts(&self, project: &Project, flags: &CargoFlags) -> Vec<Vec<String>> {
+        let mut names = vec![Vec::new(); self.packages.len()];
+        let groups = self.groups.iter().filter(|(g, _)| g.doubtful.is_none());
+        for &index in groups.flat_map(|(_, members)| members) {
+            let built = &self.packages[index];
+            let targets = &project.metadata[&built.id].targets;
+            names[index] = targets
+                .iter()
+                .filter(|t| flags.targets.select(t) && t.required_features.is_empty())
+                .map(|t| built.artifact_name(t))
+                .collect();
+        }
+        names
+    }
+
     /// Two artifacts of one name would overwrite each other.
     fn refuse_equal_names(&self, project: &Project, flags: &CargoFlags) -> Result<(), Error> {
         let mut seen = BTreeMap::<String, String>::new();

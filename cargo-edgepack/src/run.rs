@@ -7,6 +7,7 @@ mod ci;
 mod compare;
 mod describe;
 mod init;
+mod place;
 mod plan;
 mod publish;
 mod registry;

@@ -1,9 +1,7 @@
 //! Glue for what is told about artifacts: SBOMs and provenance.
 
-use std::cell::Cell;
 use std::path::Path;
 
-use edgepack::config::{PublishConfig, SignConfig};
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::oci::Digest;
@@ -25,6 +23,7 @@ use edgepack::wasm::metadata::{self, Metadata};
 use super::App;
 use super::build::{Built, file_metadata};
 use super::compare::Earlier;
+use super::place::Asked;
 use crate::cli::{ReportFormat, Sbom};
 
 /// What is to be told about an artifact.
@@ -214,17 +213,16 @@ impl App {
             message: format!("there are several {what}, and an SBOM is about one module"),
             hint: Some(hint),
         };
-        let packages = Cell::new(0_u32);
-        let approve = |_: &PublishConfig, _: &SignConfig| {
-            packages.set(packages.get() + 1);
-            if packages.get() > 1 {
+        let approve = |packages: &[Asked<'_>]| {
+            if packages.len() > 1 {
                 let hint = "choose one with -p; build --sbom writes one for each";
                 return Err(several("packages", hint.into()));
             }
-            Ok(Wishes {
+            let wishes = Wishes {
                 sbom: true,
                 provenance: false,
-            })
+            };
+            Ok(vec![wishes; packages.len()])
         };
         let (destination, built) =
             self.build_project(&flags.flags, cargo, &approve, &Earlier::none())?;

@@ -25,12 +25,12 @@ use edgepack::wasm::Wasm;
 
 use super::attest::{Attested, Compiled, File, Wishes, attest_package};
 use super::compare::Earlier;
+use super::place::Asked;
 use super::{App, ci};
 use crate::cli::{self, BuildFlags};
 
-/// Sees the configuration of a package before anything is compiled, and says what is to
-/// be told about it.
-pub(super) type Approve<'a> = dyn Fn(&PublishConfig, &SignConfig) -> Result<Wishes, Error> + 'a;
+/// Sees all packages before anything is compiled, and says what is to be told about each.
+pub(super) type Approve<'a> = dyn Fn(&[Asked<'_>]) -> Result<Vec<Wishes>, Error> + 'a;
 
 /// A module or component that went through every stage.
 pub(super) struct Built {
@@ -139,15 +139,19 @@ impl App {
             .sbom
             .wish()
             .or(environment::switch(environment::PUBLISH_SBOM)?);
-        let approve = |publish: &PublishConfig, _: &SignConfig| {
-            Ok(Wishes {
-                sbom: asked.or(publish.sbom) == Some(true),
+        let approve = |packages: &[Asked<'_>]| {
+            let wishes = packages.iter().map(|package| Wishes {
+                sbom: asked.or(package.publish.sbom) == Some(true),
                 provenance: false,
-            })
+            });
+            Ok(wishes.collect())
         };
         let earlier = self.earlier(flags)?;
         let (destination, built) = match &flags.file {
-            Some(file) => self.build_file(file, &flags.flags, cargo, &approve, &earlier)?,
+            Some(file) => {
+                let config = self.file_config(cargo)?;
+                self.build_file(file, &config, &flags.flags, cargo, &approve, &earlier)?
+            }
             None => self.build_project(&flags.flags, cargo, &approve, &earlier)?,
         };
         let report = Report::new(built.into_iter().map(|b| b.report).collect());
@@ -178,9 +182,23 @@ impl App {
         Ok(earlier)
     }
 
+    /// The configuration of a binary from elsewhere: it has no manifest, unless one is
+    /// named for its settings.
+    pub(super) fn file_config(&self, cargo: &CargoFlags) -> Result<Config, Error> {
+        if cargo.manifest_path.is_none() {
+            return Ok(Config::default());
+        }
+        let project = Project::load(cargo, &self.cancel)?;
+        match project.default[..] {
+            [only] => project.config_of(&project.metadata.packages[only]),
+            _ => Ok(project.config),
+        }
+    }
+
     pub(super) fn build_file(
         &self,
         file: &Path,
+        config: &Config,
         flags: &BuildFlags,
         cargo: &CargoFlags,
         approve: &Approve<'_>,
@@ -188,18 +206,12 @@ impl App {
     ) -> Result<(Destination, Vec<Built>), Error> {
         let epoch = source::source_date_epoch()?;
         let overrides = flags.overrides().or(environment::overrides()?);
-        // A binary from elsewhere has no manifest, unless one is named for its settings.
-        let config = match &cargo.manifest_path {
-            Some(_) => {
-                let project = Project::load(cargo, &self.cancel)?;
-                match project.default[..] {
-                    [only] => project.config_of(&project.metadata.packages[only])?,
-                    _ => project.config,
-                }
-            }
-            None => Config::default(),
+        let asked = Asked {
+            publish: &config.publish,
+            sign: &config.sign,
+            artifacts: Vec::new(),
         };
-        let wishes = approve(&config.publish, &config.sign)?;
+        let wishes = approve(&[asked])?.first().copied().unwrap_or_default();
         self.read_earlier(earlier, 1)?;
         let destination = Destination::below(&file_target_dir(cargo)?);
         ci::remove_stale(&destination)?;
@@ -218,7 +230,7 @@ impl App {
                 metadata.name
             ));
         }
-        let settings = Settings::new(&config, &overrides);
+        let settings = Settings::new(config, &overrides);
         let embed = settings.embed.as_deref().map(key_inside).transpose()?;
         let wasm = output::read_wasm(file)?;
         let made_of = File::new(file, &wasm, wishes);
@@ -243,8 +255,8 @@ impl App {
         let built = Built {
             report,
             attested,
-            publish: config.publish,
-            sign: config.sign,
+            publish: config.publish.clone(),
+            sign: config.sign.clone(),
             version: flags.as_version.clone(),
         };
         Ok((destination, vec![built]))
@@ -280,7 +292,6 @@ impl App {
             &overrides,
             config.build_target().as_deref(),
         )?;
-        let mut wishes = BTreeMap::new();
         let mut keys = BTreeMap::new();
         for package in &plan.packages {
             if let Some(key) = &package.settings.embed
@@ -288,18 +299,16 @@ impl App {
             {
                 keys.insert(key.clone(), key_inside(key)?);
             }
-            wishes.insert(&package.id, approve(&package.publish, &package.sign)?);
         }
-        for (name, why) in &plan.skipped {
-            self.printer.note(&format!("`{name}` is left out: {why}"));
-        }
-        for (name, folder) in &project.outside {
-            self.printer.note(&format!(
-                "`{name}` lies outside the workspace, in {}: cargo's symbols depend on that folder, \
-                 and so may the digest; a member of the workspace has no such effect",
-                folder.display()
-            ));
-        }
+        let asked: Vec<_> = plan
+            .packages
+            .iter()
+            .zip(plan.sure_artifacts(&project, cargo))
+            .map(|(package, names)| Asked::of_package(package, &names))
+            .collect();
+        let ids = plan.packages.iter().map(|p| &p.id);
+        let wishes: BTreeMap<_, _> = ids.zip(approve(&asked)?).collect();
+        self.announce(&plan, &project);
         self.read_earlier(earlier, plan.packages.len())?;
         let toolchains = self.toolchains(&plan, cargo, &config, sysroot, &here)?;
         let commit = source::commit(project.metadata.workspace_root.as_std_path());
@@ -355,6 +364,20 @@ impl App {
             built.extend(self.finish_group(&job, group, made, &compiling, &wishes)?);
         }
         Ok((destination, built))
+    }
+
+    /// What the user should know before it begins.
+    fn announce(&self, plan: &Plan, project: &Project) {
+        for (name, why) in &plan.skipped {
+            self.printer.note(&format!("`{name}` is left out: {why}"));
+        }
+        for (name, folder) in &project.outside {
+            self.printer.note(&format!(
+                "`{name}` lies outside the workspace, in {}: cargo's symbols depend on that folder, \
+                 and so may the digest; a member of the workspace has no such effect",
+                folder.display()
+            ));
+        }
     }
 
     /// Takes what a run of cargo made through the other stages.

@@ -5,14 +5,13 @@ use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
-use edgepack::config::SignConfig;
-use edgepack::destination::{self, Artifact, Place, refuse_collisions};
+use edgepack::config::{Config, PublishConfig, SignConfig};
+use edgepack::destination::{self, Place};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
 use edgepack::oci::Digest;
-use edgepack::pack::Variant;
-use edgepack::plan::CargoFlags;
+use edgepack::plan::{CargoFlags, Settings};
 use edgepack::publish::{self, Bundle, Item, Published, Rules};
 use edgepack::registry::http::{Options, block_on};
 use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
@@ -27,21 +26,19 @@ use edgepack::sign::attestation::Attestation;
 
 use super::App;
 use super::attest::Wishes;
-use super::build::{Approve, Built};
+use super::build::{Approve, Built, file_metadata};
 use super::compare::Earlier;
+use super::place::{Asked, Foreseen, Placing};
 use super::sign::Signers;
 use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
 
 /// An artifact in a layout that has to find its place.
 struct Candidate {
-    name: String,
-    version: Option<String>,
-    variant: Option<Variant>,
-    one_of_several: bool,
+    artifact: Foreseen,
     layout: Layout,
     manifest: edgepack::oci::Descriptor,
-    publish: edgepack::config::PublishConfig,
+    publish: PublishConfig,
     sign: SignConfig,
     attestations: Vec<Attestation>,
 }
@@ -63,7 +60,7 @@ impl Switches {
     }
 
     /// What is signed has both, unless somebody says otherwise.
-    fn wishes(&self, config: &edgepack::config::PublishConfig, signed: bool) -> Wishes {
+    fn wishes(&self, config: &PublishConfig, signed: bool) -> Wishes {
         Wishes {
             sbom: self.sbom.or(config.sbom).unwrap_or(signed),
             provenance: self.provenance.or(config.provenance).unwrap_or(signed),
@@ -83,8 +80,9 @@ impl App {
             tags: overrides.tags.or(variables.tags),
         };
         let to_layout = flags.publishing.oci_layout.as_deref();
-        let destination_of = |config: &edgepack::config::PublishConfig| {
-            destination::Destination::new(&overrides, config, to_layout.is_some())
+        let placing = Placing {
+            overrides,
+            to_layout: to_layout.is_some(),
         };
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
@@ -98,47 +96,41 @@ impl App {
             flags.sources.len(),
         );
         if !flags.sources.is_empty() && cargo.manifest_path.is_none() {
-            destination_of(&edgepack::config::PublishConfig::default())?;
+            placing.destination(&PublishConfig::default())?;
             signers.of(&SignConfig::default(), None)?;
         }
 
         let switches = Switches::new(flags)?;
-        let approve = |config: &edgepack::config::PublishConfig, sign: &SignConfig| {
-            let signed = signers.of(sign, None)?.is_some();
-            // The password is for where things are published.
-            if let Some(host) = destination_of(config)?
-                .host()
-                .filter(|_| to_layout.is_none())
-            {
-                earlier.trust(host);
-            }
-            Ok(switches.wishes(config, signed))
+        let approve = |packages: &[Asked<'_>]| {
+            let wished = packages.iter().map(|package| {
+                let signed = signers.of(package.sign, None)?.is_some();
+                // The password is for where things are published.
+                if let Some(host) = placing
+                    .destination(package.publish)?
+                    .host()
+                    .filter(|_| to_layout.is_none())
+                {
+                    earlier.trust(host);
+                }
+                Ok(switches.wishes(package.publish, signed))
+            });
+            let wished = wished.collect::<Result<_, Error>>()?;
+            placing.foresee(packages)?;
+            Ok(wished)
         };
-        let (mut report, folder, candidates) = self.candidates(flags, cargo, &approve, &earlier)?;
+        let config = match flags.sources[..] {
+            [] => Config::default(),
+            _ => self.file_config(cargo)?,
+        };
+        foresee(flags, &config, &placing)?;
+        let (mut report, folder, candidates) =
+            self.candidates(flags, &config, cargo, &approve, &earlier)?;
         if report.exit_code() != exit_code::OK {
             self.finish(&report, folder.as_ref(), flags.reporting.message_format)?;
             return Ok(report.exit_code());
         }
 
-        let mut placed = Vec::new();
-        for candidate in &candidates {
-            let place = destination_of(&candidate.publish)?.place(Artifact {
-                name: &candidate.name,
-                version: candidate.version.as_deref(),
-                variant: candidate.variant,
-                one_of_several: candidate.one_of_several,
-            })?;
-            for note in &place.notes {
-                self.printer.note(note);
-            }
-            for warning in &place.warnings {
-                self.printer.warning(warning);
-            }
-            placed.push(place);
-        }
-        let triples = candidates.iter().zip(&placed);
-        refuse_collisions(triples.map(|(c, p)| (c.name.as_str(), p, &c.manifest.digest)))?;
-
+        let placed = self.places(&candidates, &placing)?;
         let items = self.items(&candidates, &placed, to_layout, &signers)?;
         let plain: Vec<String> = candidates
             .iter()
@@ -179,6 +171,23 @@ impl App {
         Ok(code)
     }
 
+    fn places(&self, candidates: &[Candidate], placing: &Placing) -> Result<Vec<Place>, Error> {
+        let artifacts: Vec<_> = candidates
+            .iter()
+            .map(|c| (&c.artifact, &c.publish, &c.manifest.digest))
+            .collect();
+        let placed = placing.place(&artifacts)?;
+        for place in &placed {
+            for note in &place.notes {
+                self.printer.note(note);
+            }
+            for warning in &place.warnings {
+                self.printer.warning(warning);
+            }
+        }
+        Ok(placed)
+    }
+
     /// Reads what is to be pushed, and opens the keys that it is signed with.
     fn items(
         &self,
@@ -198,7 +207,7 @@ impl App {
             if signing.is_none() && !candidate.attestations.is_empty() {
                 self.printer.note(&format!(
                     "`{}` is not signed, so that no SBOM and no provenance are attached to it",
-                    candidate.name
+                    candidate.artifact.name
                 ));
             }
             items.push(item(candidate, place, known, to_layout, signing)?);
@@ -225,6 +234,7 @@ impl App {
     fn candidates(
         &self,
         flags: &Publish,
+        config: &Config,
         cargo: &CargoFlags,
         approve: &Approve<'_>,
         earlier: &Earlier,
@@ -251,8 +261,14 @@ impl App {
             if let Some(parsed) = LayoutReference::parse(source) {
                 candidates.extend(in_layout(&parsed?)?);
             } else {
-                let (destination, built) =
-                    self.build_file(Path::new(source), &flags.build, cargo, approve, earlier)?;
+                let (destination, built) = self.build_file(
+                    Path::new(source),
+                    config,
+                    &flags.build,
+                    cargo,
+                    approve,
+                    earlier,
+                )?;
                 folder = Some(destination);
                 for built in built {
                     candidates.extend(packed(&built)?);
@@ -342,10 +358,12 @@ fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
     let candidate = |artifact: &OciReport| {
         let layout = Layout::at(artifact.layout.clone());
         Ok(Candidate {
-            name: built.report.name.clone(),
-            version: built.version.clone(),
-            variant: artifact.variant.parse().ok(),
-            one_of_several: several,
+            artifact: Foreseen {
+                name: built.report.name.clone(),
+                version: built.version.clone(),
+                variant: artifact.variant.parse().ok(),
+                one_of_several: several,
+            },
             manifest: layout.resolve(Some(artifact.manifest_digest.as_str()))?,
             layout,
             publish: built.publish.clone(),
@@ -377,18 +395,48 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
                 None => (tag.clone().unwrap_or_else(|| "artifact".into()), tag),
             };
             Candidate {
-                name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
-                version,
-                variant: None,
-                one_of_several: false,
+                artifact: Foreseen {
+                    name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
+                    version,
+                    variant: None,
+                    one_of_several: false,
+                },
                 layout: layout.clone(),
                 manifest: entry,
-                publish: edgepack::config::PublishConfig::default(),
+                publish: PublishConfig::default(),
                 sign: SignConfig::default(),
                 attestations: Vec::new(),
             }
         })
         .collect())
+}
+
+/// Says of what was named what would go wrong once it is built.
+fn foresee(flags: &Publish, config: &Config, placing: &Placing) -> Result<(), Error> {
+    let overrides = flags.build.overrides().or(environment::overrides()?);
+    let variants = Settings::new(config, &overrides).variants;
+    let version = flags.build.as_version.as_deref();
+    let unconfigured = PublishConfig::default();
+    let mut all = Vec::new();
+    for source in &flags.sources {
+        if let Some(parsed) = LayoutReference::parse(source) {
+            for found in in_layout(&parsed?)? {
+                let digest = found.manifest.digest.to_string();
+                all.push((found.artifact, &unconfigured, digest));
+            }
+        } else {
+            let name = match &flags.build.name {
+                Some(name) => name.clone(),
+                None => file_metadata(Path::new(source)).name,
+            };
+            for made in Foreseen::all(&name, version, &variants) {
+                let this = format!("{source}\n{:?}", made.variant);
+                all.push((made, &config.publish, this));
+            }
+        }
+    }
+    let all: Vec<_> = all.iter().map(|(a, c, this)| (a, *c, this)).collect();
+    placing.place(&all).map(drop)
 }
 
 fn item(
@@ -400,14 +448,11 @@ fn item(
 ) -> Result<Item, Error> {
     let repository = match (&place.repository, to_layout) {
         (Some(repository), _) => repository.clone(),
-        (None, Some(_)) => Repository::parse(&format!(
-            "localhost/{}",
-            candidate.name.to_ascii_lowercase()
-        ))?,
+        (None, Some(_)) => Repository::parse("localhost/layout")?,
         (None, None) => return Err(Error::usage("no repository to publish to")),
     };
     Ok(Item {
-        name: candidate.name.clone(),
+        name: candidate.artifact.name.clone(),
         bundle: Bundle::read(&candidate.layout, subjects, &candidate.manifest)?,
         layout: candidate.layout.clone(),
         repository,
@@ -431,7 +476,7 @@ fn publish_report(
     };
     PublishReport {
         name: item.name.clone(),
-        variant: candidate.variant.map(|v| v.to_string()),
+        variant: candidate.artifact.variant.map(|v| v.to_string()),
         reference: format!("{repository}@{digest}"),
         repository,
         digest,

@@ -1,0 +1,149 @@
+//! What `publish --oci-layout` writes, what is read back from it, and what is refused
+//! before anything is built.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::artifact::{module, sha256};
+use crate::support::registry::Registry;
+use crate::support::tool::Place;
+
+/// The entries of a layout that have a tag, with their digests.
+fn entries(place: &Place, layout: &str) -> BTreeMap<String, String> {
+    let index = fs::read(place.join(layout).join("index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let entries = index["manifests"].as_array().unwrap().iter();
+    entries
+        .map(|entry| {
+            let tag = &entry["annotations"]["org.opencontainers.image.ref.name"];
+            let digest = entry["digest"].as_str().unwrap().to_owned();
+            (tag.as_str().unwrap().to_owned(), digest)
+        })
+        .collect()
+}
+
+fn workspace(place: &Place, publish: &str) {
+    let manifest = format!(
+        "[workspace]\nresolver = \"3\"\nmembers = [\"alpha\", \"beta\"]\n\
+         [workspace.metadata.edgepack.publish]\n{publish}\n"
+    );
+    place.write("Cargo.toml", manifest);
+    for name in ["alpha", "beta"] {
+        let manifest =
+            format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        place.write(&format!("{name}/Cargo.toml"), manifest);
+        place.write(&format!("{name}/src/main.rs"), "fn main() {}\n");
+    }
+}
+
+#[test]
+fn everything_arrives_in_one_layout() {
+    let place = Place::new();
+    workspace(
+        &place,
+        "repository = \"registry.example/ws/{name}\"\ntags = [\"latest\", \"{version}\"]\n\
+         variants = [\"wasm\", \"compat\"]",
+    );
+    let args = ["publish", "--workspace", "--oci-layout", "out"];
+    let report = place
+        .run([&args[..], &["--message-format=json"]].concat())
+        .exits(0)
+        .json();
+    let found = entries(&place, "out");
+    let mut names: Vec<_> = found.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "alpha-compat:0.1.0",
+            "alpha-compat:latest",
+            "alpha:0.1.0",
+            "alpha:latest",
+            "beta-compat:0.1.0",
+            "beta-compat:latest",
+            "beta:0.1.0",
+            "beta:latest",
+        ]
+    );
+    // The report names the entries, and each names its artifact.
+    for published in report["published"].as_array().unwrap() {
+        for tag in published["tags"].as_array().unwrap() {
+            assert_eq!(found[tag["name"].as_str().unwrap()], published["digest"]);
+        }
+    }
+    // Once more, nothing is in the way.
+    place.run(args).exits(0);
+    assert_eq!(entries(&place, "out"), found);
+    let wasm = fs::read(place.join("target/edgepack/beta.wasm")).unwrap();
+    for name in ["beta:0.1.0", "beta-compat:latest"] {
+        let reference = format!("oci:out:{name}");
+        place.run(["pull", &reference, "-o", "out.wasm"]).exits(0);
+        assert_eq!(fs::read(place.join("out.wasm")).unwrap(), wasm, "{name}");
+    }
+    // And from there to a registry, each to its repository.
+    let registry = Registry::start();
+    let repository = registry.reference("ws/{name}");
+    place
+        .run(["publish", "oci:out", "--repository", &repository])
+        .exits(0);
+    for name in ["alpha", "alpha-compat", "beta", "beta-compat"] {
+        let tags = registry.tags(&format!("ws/{name}"));
+        assert_eq!(tags["0.1.0"], found[&format!("{name}:0.1.0")]);
+        assert_eq!(tags["latest"], found[&format!("{name}:latest")]);
+    }
+}
+
+#[test]
+fn one_artifact_goes_by_its_tag() {
+    let place = Place::new();
+    place.write("a.wasm", module(1000, 1));
+    let publish = |more: &[&str]| {
+        let fixed = ["publish", "a.wasm", "--as-version", "3.0.0"];
+        place.run([&fixed, more].concat())
+    };
+    publish(&["--oci-layout", "one", "--variant", "compat"]).exits(0);
+    assert!(entries(&place, "one").keys().eq(["3.0.0"]));
+    let forms = ["--name", "v", "--variant", "compat", "--variant", "wasm"];
+    let done = publish(&[&forms[..], &["--oci-layout", "forms"]].concat()).exits(0);
+    assert_eq!(done.stdout.lines().count(), 2);
+    assert!(
+        entries(&place, "forms")
+            .keys()
+            .eq(["v-compat:3.0.0", "v:3.0.0"])
+    );
+}
+
+#[test]
+fn what_would_meet_is_refused_before_it_is_built() {
+    let place = Place::new();
+    workspace(&place, "variants = [\"wasm\", \"compat\"]");
+    let registry = Registry::start();
+    let same = registry.reference("acme/all");
+    for more in [&[][..], &["--dry-run"]] {
+        let args = ["publish", "--workspace", "--repository", &same];
+        place
+            .run([&args, more].concat())
+            .exits(2)
+            .says("`alpha` and `beta` would both become")
+            .says("put {name} into the repository");
+    }
+    for name in ["a", "b", "c/a"] {
+        let wasm = module(1000, sha256(name.as_bytes()).bytes().map(u64::from).sum());
+        place.write(&format!("{name}.wasm"), wasm);
+    }
+    let version = ["--as-version", "1.0.0"];
+    let files = ["publish", "a.wasm", "b.wasm", "--repository", &same];
+    place
+        .run([&files, &version[..]].concat())
+        .exits(2)
+        .says("`a` and `b` would both become");
+    let files = ["publish", "a.wasm", "c/a.wasm", "--oci-layout", "out"];
+    place
+        .run([&files, &version[..]].concat())
+        .exits(2)
+        .says("two artifacts called `a` would both become `1.0.0` in the layout");
+    assert!(!place.join("target").exists() && !place.join("out").exists());
+    assert!(registry.requests().is_empty());
+}
