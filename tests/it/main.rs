@@ -38,6 +38,7 @@ mod plan;
 mod projects;
 mod publish;
 mod publish_faults;
+mod publish_lines;
 mod registry_itself;
 mod registry_peers;
 mod report;

@@ -14,7 +14,7 @@ use edgepack::oci::Digest;
 use edgepack::pack::Variant;
 use edgepack::plan::CargoFlags;
 use edgepack::publish::{self, Bundle, Item, Published, Rules};
-use edgepack::registry::http::{Options, block_on};
+use edgepack::registry::http::{Options, block_on, block_on_chunks};
 use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
 use edgepack::report::{
@@ -330,7 +330,8 @@ impl App {
             rules,
             on_event: &on_event,
         };
-        block_on(&self.cancel, async {
+        let on_wait = || self.printer.last_chunks();
+        block_on_chunks(&self.cancel, &client, on_wait, async {
             Ok(publish::publish_all(items, &context).await)
         })
     }
