@@ -1,23 +1,29 @@
 //! A flag that says "stop": set by a signal, asked by whatever takes long.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
 
 /// The flag. Once set it stays set.
 #[derive(Debug, Default)]
-pub struct Cancel(AtomicBool);
+pub struct Cancel(AtomicUsize);
 
 impl Cancel {
     /// Asks everything to stop.
     pub fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether it was asked.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether it was asked more than once: nothing is to be brought to an end first.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 1
     }
 
     /// # Errors

@@ -13,6 +13,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Method, Response, Url};
 
+use tokio::sync::{RwLock, RwLockReadGuard};
+
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::output::read_at_most;
@@ -33,6 +35,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(20);
 /// How often a registry is tried again that has never answered.
 const MAX_FIRST_TRIES: u32 = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an interrupted run waits for the chunks that are on their way.
+const MAX_LAST_CHUNKS: Duration = Duration::from_secs(10);
 
 /// How to speak to registries.
 #[derive(Clone, Debug)]
@@ -75,6 +79,8 @@ pub struct Client {
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     on_retry: Box<OnRetry>,
     reached: AtomicBool,
+    // Read while a chunk is on its way, written to wait for the end of all.
+    chunks: RwLock<()>,
     /// How it speaks.
     pub options: Options,
 }
@@ -99,6 +105,7 @@ impl Client {
             hosts: Mutex::default(),
             on_retry,
             reached: AtomicBool::new(false),
+            chunks: RwLock::default(),
             options,
         })
     }
@@ -215,6 +222,12 @@ impl Client {
             reply = client.execute(request) => reply.map_err(|e| Failure::transport(what, &e)),
             () = stalled => Err(Failure::broken(what, "nothing moves any more")),
         }
+    }
+
+    /// To be held while a chunk is on its way, until it is noted where its upload stands.
+    /// Once the run is to end there are no more.
+    pub async fn chunk(&self) -> RwLockReadGuard<'_, ()> {
+        self.chunks.read().await
     }
 
     /// Waits before another try; hands the failure back where there is to be none.
@@ -350,6 +363,41 @@ pub fn block_on<T>(
     cancel: &Cancel,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
+    run(work, cancelled(cancel))
+}
+
+/// The same for work that uploads: the chunks that are on their way come to their end
+/// first, unless that takes long or a second signal comes. A chunk that breaks off costs
+/// the whole upload at registries that cannot go on from the middle of one.
+/// `on_wait` is told where there is something to wait for.
+///
+/// # Errors
+///
+/// As [`block_on`].
+pub fn block_on_chunks<T>(
+    cancel: &Cancel,
+    client: &Client,
+    on_wait: impl FnOnce(),
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    run(work, async {
+        cancelled(cancel).await;
+        if client.chunks.try_write().is_ok() {
+            return;
+        }
+        on_wait();
+        tokio::select! {
+            _ = client.chunks.write() => {}
+            () = tokio::time::sleep(MAX_LAST_CHUNKS) => {}
+            () = until(|| cancel.is_urgent()) => {}
+        }
+    })
+}
+
+fn run<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    interrupted: impl Future<Output = ()>,
+) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -358,7 +406,7 @@ pub fn block_on<T>(
     let result = runtime.block_on(async {
         tokio::select! {
             result = work => result,
-            () = cancelled(cancel) => Err(Error::Interrupted),
+            () = interrupted => Err(Error::Interrupted),
         }
     });
     // A file that is being read on another thread is nothing to wait for.
@@ -367,7 +415,11 @@ pub fn block_on<T>(
 }
 
 async fn cancelled(cancel: &Cancel) {
-    while !cancel.is_set() {
+    until(|| cancel.is_set()).await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

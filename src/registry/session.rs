@@ -7,6 +7,7 @@
 //! - plain HTTP is for this machine and for registries that the user named;
 //! - what may pass (429, 5xx, a broken connection) is tried again, later each time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub struct Host {
     plain_allowed: bool,
     scheme: Mutex<Scheme>,
     challenge: Mutex<Option<Challenge>>,
+    ignores_mounts: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +59,19 @@ impl Host {
                 certain: named || !loopback,
             }),
             challenge: Mutex::default(),
+            ignores_mounts: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it was seen to begin an upload where it was asked to mount what it has.
+    #[must_use]
+    pub fn ignores_mounts(&self) -> bool {
+        self.ignores_mounts.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it was.
+    pub fn set_ignores_mounts(&self) {
+        self.ignores_mounts.store(true, Ordering::Relaxed);
     }
 
     fn scheme(&self) -> Scheme {
@@ -210,6 +224,12 @@ impl Session {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// What is known about the registry.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Sends until there is an answer that `accept` takes: tries again what may

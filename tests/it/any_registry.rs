@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::artifact::{Artifact, REPOSITORY, TAG, log_in, run_with_input};
 use crate::support::peak;
+use crate::support::peers::{Peers, Server};
 use crate::support::registry::{Auth, Lifetime, Mount, Options, Registry, Seen, Tls};
 use crate::support::tool::{Place, run};
 
@@ -136,6 +137,34 @@ fn what_is_there_is_not_sent_again() {
     artifact.publish(&host, &["--tag", "2"]).exits(0);
     assert!(!registry.requests().iter().any(Seen::is_upload));
     assert_eq!(registry.tags(REPOSITORY)["2"], artifact.digest);
+}
+
+/// Registries may answer each mount with an upload, as `crane registry serve` does.
+#[test]
+fn what_is_there_is_not_sent_again_where_mounts_are_ignored() {
+    let artifact = Artifact::new(400_000);
+    let sent = |host: &str, tag: &str| {
+        let done = artifact.publish(host, &["--tag", tag, "--message-format=json"]);
+        let report = done.exits(0).json();
+        report["published"][0]["sent"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{report:#}"))
+    };
+    let registry = Registry::with(Options {
+        mount: Mount::Refused202,
+        ..Options::default()
+    });
+    let host = registry.host();
+    assert!(sent(&host, "1") > 400_000);
+    registry.clear_requests();
+    assert!(sent(&host, "2") < 10_000, "the config at most");
+    assert_eq!(registry.tags(REPOSITORY)["2"], artifact.digest);
+    assert_eq!(registry.open_uploads(), 0, "{:#?}", registry.requests());
+    if let Some(peers) = Peers::find() {
+        let crane = Server::crane(&peers);
+        assert!(sent(&crane.host(), "1") > 400_000);
+        assert!(sent(&crane.host(), "2") < 10_000, "the config at most");
+    }
 }
 
 #[test]

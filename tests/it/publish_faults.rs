@@ -342,7 +342,7 @@ fn the_next_run_goes_on() {
     let (pid, strike) = victim();
     let patches = AtomicU32::new(0);
     registry.fault(move |request| {
-        if request.method == "PATCH" && patches.fetch_add(1, Ordering::SeqCst) == 2 {
+        if request.method == "PATCH" && patches.fetch_add(1, Ordering::SeqCst) == 3 {
             strike(Signal::INT);
             return Some(Fault::Stall(Duration::from_secs(20)));
         }

@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod ci;
 pub mod engine;
+pub mod line;
 pub mod peak;
 pub mod peers;
 pub mod registry;

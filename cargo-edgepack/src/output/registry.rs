@@ -26,6 +26,16 @@ impl Printer {
         }
     }
 
+    /// An interrupted upload that is about to come to a point to go on from.
+    pub fn last_chunks(&self) {
+        if !self.quiet {
+            say!(
+                "{CYAN}note{CYAN:#}: interrupted; waiting for the chunks that are on their way, so that the next run \
+                 can go on from there (once more ends it at once)"
+            );
+        }
+    }
+
     /// An artifact and where it is now, or would be.
     pub fn published(&self, report: &PublishReport, item: &Item) {
         if self.quiet {

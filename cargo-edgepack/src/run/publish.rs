@@ -13,7 +13,7 @@ use edgepack::exit_code;
 use edgepack::oci::Digest;
 use edgepack::plan::{CargoFlags, Settings};
 use edgepack::publish::{self, Bundle, Item, Published, Rules};
-use edgepack::registry::http::{Options, block_on};
+use edgepack::registry::http::{Options, block_on, block_on_chunks};
 use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
 use edgepack::report::{
@@ -346,7 +346,8 @@ impl App {
             rules,
             on_event: &on_event,
         };
-        block_on(&self.cancel, async {
+        let on_wait = || self.printer.last_chunks();
+        block_on_chunks(&self.cancel, &client, on_wait, async {
             Ok(publish::publish_all(items, &context).await)
         })
     }

@@ -9,13 +9,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 
 pub use self::bookmark::Bookmark;
 use self::check::Check;
+use self::look::Look;
 pub use self::small::Begun;
 use self::source::{Meter, body};
 use super::Remote;
@@ -26,6 +30,7 @@ use crate::registry::session::{Request, Target, location};
 
 mod bookmark;
 mod check;
+mod look;
 mod small;
 mod source;
 
@@ -33,8 +38,13 @@ mod source;
 const MAX_WHOLE: u64 = 8 << 20;
 /// No chunk is larger.
 const MAX_CHUNK: u64 = 64 << 20;
-/// Sizes of chunks, the next for registries that find the last too large.
+/// Sizes of chunks, the next for registries that find the last too large, and for
+/// connections that do not live as long.
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
+/// The first chunk, by which the others are measured, and the least of them.
+const FIRST_CHUNK: u64 = 8 << 20;
+/// What a chunk should take at most: whoever interrupts an upload waits for its end.
+const CHUNK_SECONDS: f64 = 2.0;
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
 const UPLOAD_ID_HEADER: &str = "docker-upload-uuid";
@@ -100,29 +110,20 @@ impl Remote {
     ///
     /// [`Failure`]; nothing then refers to what was uploaded.
     pub async fn push_blob(&self, upload: &Upload<'_>) -> Result<Uploaded, Failure> {
-        let mut place = None;
-        if let Some(location) = upload.bookmark.load() {
+        let place;
+        if let Some(saved) = upload.bookmark.load() {
             if self.has_blob(upload.blob).await? {
                 upload.bookmark.clear();
                 return Ok(Uploaded::Present);
             }
             place = self
-                .ask(&location)
+                .where_it_stands(Some(saved), false)
                 .await
                 .filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
         } else {
-            // To mount a blob from the very repository that it is for asks whether it is
-            // there, and begins an upload if it is not: one request in place of two.
-            let own = self.repository.path();
-            let from = upload.mount_from.unwrap_or(own);
-            match self.mount(upload.blob, from).await {
-                Mount::Done if from == own => return Ok(Uploaded::Present),
-                Mount::Done => return Ok(Uploaded::Mounted),
-                Mount::Upload(begun) => place = Some(begun),
-                Mount::Refused if self.has_blob(upload.blob).await? => {
-                    return Ok(Uploaded::Present);
-                }
-                Mount::Refused => {}
+            match self.look(upload.blob, upload.mount_from).await? {
+                Look::There(how) => return Ok(how),
+                Look::Missing(begun) => place = begun,
             }
         }
         let result = self.push_with_retries(upload, place).await;
@@ -145,8 +146,12 @@ impl Remote {
                 Style::Chunks(0)
             };
         let (mut attempt, mut best, mut refusals, mut challenges) = (0, 0, 0, 0);
+        let mut speed = Speed::default();
         loop {
-            let trouble = match self.push_once(upload, style, &mut place, &check).await {
+            let trouble = match self
+                .push_once(upload, style, &mut place, &check, &mut speed)
+                .await
+            {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
@@ -166,7 +171,7 @@ impl Remote {
                         .await);
                     }
                     self.session.answer(&Method::PATCH, &reply).await?;
-                    place = self.where_it_stands(place.take()).await;
+                    place = self.where_it_stands(place.take(), false).await;
                     continue;
                 }
                 Trouble::Failed(failure) => failure,
@@ -199,17 +204,31 @@ impl Remote {
             };
             self.session.client().back_off(failure, attempt).await?;
             attempt += 1;
-            place = self.where_it_stands(place.take()).await;
+            let begun = place.is_some();
+            place = self.where_it_stands(place.take(), lost).await;
+            if let Style::Chunks(index) = style
+                && begun
+                && place.is_none()
+            {
+                // All is lost when a chunk breaks: the next ones are to end before their
+                // connection does.
+                style = Style::Chunks((index + 1).min(CHUNKS.len() - 1));
+                speed.alone = true;
+            }
         }
     }
 
-    async fn where_it_stands(&self, place: Option<Place>) -> Option<Place> {
+    async fn where_it_stands(&self, place: Option<Place>, lost: bool) -> Option<Place> {
         let place = place?;
-        let asked = self.ask(&place.location).await?;
-        Some(Place {
-            min_chunk: place.min_chunk,
-            ..asked
-        })
+        match self.ask(&place.location).await {
+            Standing::At(asked) => Some(Place {
+                min_chunk: place.min_chunk,
+                ..asked
+            }),
+            // It finds out by itself whether we are right.
+            Standing::Unsaid if !lost && place.offset > 0 => Some(place),
+            Standing::Unsaid | Standing::Gone => None,
+        }
     }
 
     /// One way from where the upload stands to its end.
@@ -219,6 +238,7 @@ impl Remote {
         style: Style,
         place: &mut Option<Place>,
         check: &Arc<Check>,
+        speed: &mut Speed,
     ) -> Result<(), Trouble> {
         let here = match place {
             Some(here) => here,
@@ -235,13 +255,18 @@ impl Remote {
                 0..size
             }
             Style::Chunks(index) => {
-                upload.bookmark.save(&here.location);
-                let chunk = chunk_size(index, size).max(here.min_chunk);
+                upload.bookmark.save(here);
                 while here.offset < size {
+                    let chunk = speed.chunk_size(index, size).max(here.min_chunk);
                     let end = here.offset.saturating_add(chunk).min(size);
-                    self.patch(upload, here, end, check).await?;
+                    // Whoever interrupts us waits until it is known where we stand.
+                    let whole_chunk = self.session.client().chunk().await;
+                    let (started, before) = (Instant::now(), here.offset);
+                    self.patch(upload, here, end, check, speed.alone).await?;
+                    upload.bookmark.save(here);
+                    drop(whole_chunk);
+                    speed.measured(here.offset - before, started.elapsed());
                     (upload.on_progress)(here.offset);
-                    upload.bookmark.save(&here.location);
                 }
                 check.finish(upload.file, size)?;
                 size..size
@@ -274,8 +299,12 @@ impl Remote {
         here: &mut Place,
         end: u64,
         check: &Arc<Check>,
+        alone: bool,
     ) -> Result<(), Trouble> {
         let mut headers = HeaderMap::new();
+        if alone {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Ok(range) = HeaderValue::from_str(&format!("{}-{}", here.offset, end - 1)) {
             headers.insert(CONTENT_RANGE, range);
         }
@@ -367,65 +396,75 @@ impl Remote {
         place_of(&reply, 0)
     }
 
-    /// Asks for a blob of another repository. That it does not work is no failure: the
-    /// other repository may be gone, or not ours to read.
-    async fn mount(&self, blob: &Descriptor, from: &str) -> Mount {
-        let path = self.path(&format!("blobs/uploads/?mount={}&from={from}", blob.digest));
-        let request = Request::new(Method::POST, path).with(CONTENT_LENGTH, "0");
-        let other;
-        let session = if from == self.repository.path() {
-            &self.session
-        } else {
-            other = self.session.with_scope(format!("repository:{from}:pull"));
-            &other
-        };
-        let busy = |s: StatusCode| {
-            s == StatusCode::TOO_MANY_REQUESTS || s == StatusCode::SERVICE_UNAVAILABLE
-        };
-        match session.send(&request, |s| !busy(s)).await {
-            Ok(reply) if reply.status() == StatusCode::CREATED => Mount::Done,
-            Ok(reply) if reply.status() == StatusCode::ACCEPTED => {
-                place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload)
-            }
-            _ => Mount::Refused,
-        }
-    }
-
-    /// What the registry has of an upload; none where it has forgotten it.
+    /// What the registry has of an upload.
     /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>
-    async fn ask(&self, at: &Url) -> Option<Place> {
+    async fn ask(&self, at: &Url) -> Standing {
         let mut request = Request::new(Method::GET, "");
         request.target = Target::Given(at.clone());
-        let reply = self.session.send(&request, |s| s.is_success()).await.ok()?;
-        let offset = match reply.headers().get(RANGE) {
-            Some(range) => parse_range(range)?,
+        let reply = match self.session.send(&request, |s| s.is_success()).await {
+            Ok(reply) => reply,
+            Err(failure) if tells_nothing(&failure) => return Standing::Unsaid,
+            Err(_) => return Standing::Gone,
+        };
+        let offset = match reply.headers().get(RANGE).map(parse_range) {
+            Some(None) => return Standing::Gone,
+            Some(Some(offset)) => offset,
             None => 0,
         };
-        let mut place = place_of(&reply, offset).ok();
-        if place.is_none() {
-            place = Some(Place {
-                location: at.clone(),
-                offset,
-                min_chunk: 0,
-            });
-        }
-        place
+        Standing::At(place_of(&reply, offset).unwrap_or_else(|_| Place {
+            location: at.clone(),
+            offset,
+            min_chunk: 0,
+        }))
     }
 }
 
-enum Mount {
-    Done,
-    Upload(Place),
-    Refused,
+/// What a registry says about an upload.
+enum Standing {
+    At(Place),
+    Gone,
+    /// It does not answer such questions.
+    Unsaid,
 }
 
-/// The first try is a quarter of the blob: what a request costs counts less then, and
-/// no more than that is lost.
-fn chunk_size(index: usize, blob: u64) -> u64 {
-    if index == 0 {
-        (blob / 4).clamp(CHUNKS[0], MAX_CHUNK)
-    } else {
-        CHUNKS[index]
+fn tells_nothing(failure: &Failure) -> bool {
+    matches!(
+        failure.status.map(|s| s.as_u16()),
+        Some(400 | 405 | 415 | 501)
+    ) && !failure.has_code("BLOB_UPLOAD_UNKNOWN")
+        && !failure.has_code("BLOB_UPLOAD_INVALID")
+}
+
+/// How an upload gets on.
+#[derive(Default)]
+struct Speed {
+    /// Bytes a second, of the last chunk.
+    rate: Option<f64>,
+    /// Each chunk goes over a connection of its own.
+    alone: bool,
+}
+
+impl Speed {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn measured(&mut self, bytes: u64, took: Duration) {
+        self.rate = Some(bytes as f64 / took.as_secs_f64().max(1e-6));
+    }
+
+    /// The first try is a quarter of the blob at most: what a request costs counts less
+    /// then, and no more than that is lost.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is bounded afterwards"
+    )]
+    fn chunk_size(&self, index: usize, blob: u64) -> u64 {
+        if index > 0 {
+            return CHUNKS[index];
+        }
+        let most = (blob / 4).clamp(CHUNKS[0], MAX_CHUNK);
+        self.rate.map_or(FIRST_CHUNK, |rate| {
+            ((rate * CHUNK_SECONDS) as u64).clamp(FIRST_CHUNK, most)
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use reqwest::Url;
 
-use super::MAX_WHOLE;
+use super::{MAX_WHOLE, Place};
 use crate::cache::{Cache, Key};
 use crate::oci::Descriptor;
 use crate::registry::reference::Repository;
@@ -24,7 +24,7 @@ impl<'a> Bookmark<'a> {
     pub fn new(cache: &'a Cache, repository: &Repository, blob: &Descriptor) -> Self {
         let repository = repository.to_string();
         let key = Key::new(
-            "upload/1",
+            "upload/2",
             &[repository.as_bytes(), blob.digest.as_str().as_bytes()],
         );
         // What goes up in one request is not gone on with.
@@ -36,15 +36,21 @@ impl<'a> Bookmark<'a> {
         }
     }
 
-    pub(super) fn load(&self) -> Option<Url> {
+    pub(super) fn load(&self) -> Option<Place> {
         self.claim.as_ref()?;
         let text = String::from_utf8(self.cache.get(&self.key)?).ok()?;
-        Url::parse(&text).ok()
+        let (offset, location) = text.split_once(' ')?;
+        Some(Place {
+            location: Url::parse(location).ok()?,
+            offset: offset.parse().ok()?,
+            min_chunk: 0,
+        })
     }
 
-    pub(super) fn save(&self, location: &Url) {
+    pub(super) fn save(&self, place: &Place) {
         if self.claim.is_some() {
-            self.cache.put(&self.key, location.as_str().as_bytes());
+            let text = format!("{} {}", place.offset, place.location);
+            self.cache.put(&self.key, text.as_bytes());
         }
     }
 
