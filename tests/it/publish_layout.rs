@@ -328,6 +328,8 @@ fn mistakes_are_named_and_passwords_are_not() {
         .run(["publish", "a.wasm", "--repository", &long])
         .exits(2)
         .says("the path is too long");
+    // Other things are called so too.
+    place.write("alpha/index.json", "[]");
     place
         .run(["publish", "alpha", "--repository", "registry.example/x"])
         .exits(2)

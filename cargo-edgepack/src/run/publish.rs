@@ -573,13 +573,14 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
             }
         } else if Path::new(source).is_dir() {
             let manifest = Path::new(source).join("Cargo.toml");
-            let hint = if Layout::at(source.into()).index()?.manifests.is_empty() {
+            let index = Layout::at(source.into()).index();
+            let hint = if index.is_ok_and(|index| !index.manifests.is_empty()) {
+                format!("for an OCI image layout: cargo edgepack publish {LAYOUT_PREFIX}{source}")
+            } else {
                 format!(
                     "for a Rust project: cargo edgepack publish --manifest-path {}",
                     manifest.display()
                 )
-            } else {
-                format!("for an OCI image layout: cargo edgepack publish {LAYOUT_PREFIX}{source}")
             };
             return Err(Error::Usage {
                 message: format!("`{source}` is a folder, not a .wasm file"),
