@@ -115,6 +115,17 @@ pub struct BudgetConfig {
     pub gzip: Option<ByteCount>,
 }
 
+/// Tags that would be none: nobody finds what is published without one.
+fn some_tags<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    let tags = Option::<Vec<String>>::deserialize(from)?;
+    if tags.as_ref().is_some_and(Vec::is_empty) {
+        return Err(serde::de::Error::custom(
+            "the list of tags is empty; the default is `{version}`",
+        ));
+    }
+    Ok(tags)
+}
+
 /// `publish`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
@@ -123,6 +134,8 @@ pub struct PublishConfig {
     /// `HOST/PATH`, with `{name}` and `{variant}`.
     pub repository: Option<String>,
     /// Tag patterns, with `{version}`, `{major}`, `{minor}`, `{patch}` and `{name}`.
+    #[serde(deserialize_with = "some_tags")]
+    #[schemars(extend("minItems" = 1))]
     pub tags: Option<Vec<String>>,
     /// The forms of the artifact: `wasm`, `compat`, `kubewarden`.
     pub variants: Option<Variants>,
@@ -420,6 +433,8 @@ mod tests {
                 "publish.variants",
             ),
             (json!({"publish": {"variants": []}}), "is empty"),
+            (json!({"publish": {"tags": []}}), "publish.tags"),
+            (json!({"publish": {"tags": []}}), "is empty"),
             (json!("x"), ""),
         ] {
             let error = read(&table).unwrap_err().to_string();

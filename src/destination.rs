@@ -7,7 +7,7 @@ use crate::config::PublishConfig;
 use crate::error::Error;
 use crate::oci::tag_from_version;
 use crate::pack::Variant;
-use crate::registry::reference::{LATEST, Repository};
+use crate::registry::reference::{LATEST, Repository, refuse_credentials};
 use crate::tags::{self, Patterns, Tag};
 
 const NAME: &str = "{name}";
@@ -20,6 +20,38 @@ pub struct Overrides {
     pub repository: Option<String>,
     /// `--tag`.
     pub tags: Option<Vec<String>>,
+}
+
+/// Who needs a repository, and so where one may be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nobody: a layout takes its place.
+    None,
+    /// What has a configuration: a package, or a file with a manifest.
+    Configured,
+    /// A file without a manifest.
+    File,
+    /// What a layout holds.
+    Layout,
+}
+
+impl Need {
+    fn hint(self) -> &'static str {
+        match self {
+            Need::None | Need::Configured => {
+                "name one with --repository HOST/PATH, with EDGEPACK_PUBLISH_REPOSITORY, or in Cargo.toml: \
+                 [package.metadata.edgepack.publish] repository = \"ghcr.io/acme/demo\""
+            }
+            Need::File => {
+                "name one with --repository HOST/PATH or with EDGEPACK_PUBLISH_REPOSITORY; a file goes by \
+                 the settings in a Cargo.toml where --manifest-path names it"
+            }
+            Need::Layout => {
+                "name one with --repository HOST/PATH or with EDGEPACK_PUBLISH_REPOSITORY: what is in a \
+                 layout has no Cargo.toml"
+            }
+        }
+    }
 }
 
 /// Where the artifacts of a package go.
@@ -42,6 +74,8 @@ pub struct Artifact<'a> {
     pub variant: Option<Variant>,
     /// Whether the same run publishes it in other forms too.
     pub one_of_several: bool,
+    /// Whether its version is the name of a tag that moves, as in a layout.
+    pub moves: bool,
 }
 
 /// The place of an artifact.
@@ -63,27 +97,20 @@ impl Destination {
     /// # Errors
     ///
     /// [`Error::Usage`] that says how to name a repository.
-    pub fn new(
-        overrides: &Overrides,
-        config: &PublishConfig,
-        to_layout: bool,
-    ) -> Result<Self, Error> {
+    pub fn new(overrides: &Overrides, config: &PublishConfig, need: Need) -> Result<Self, Error> {
         let repository = overrides
             .repository
             .clone()
             .or_else(|| config.repository.clone());
-        if repository.is_none() && !to_layout {
+        if repository.is_none() && need != Need::None {
             return Err(Error::Usage {
                 message: "no repository to publish to".into(),
-                hint: Some(
-                    "name one with --repository HOST/PATH, with EDGEPACK_PUBLISH_REPOSITORY, or in Cargo.toml: \
-                     [package.metadata.edgepack.publish] repository = \"ghcr.io/acme/demo\""
-                        .into(),
-                ),
+                hint: Some(need.hint().into()),
             });
         }
         if let Some(pattern) = &repository {
             // What is wrong with it is said before minutes of building.
+            refuse_credentials(pattern)?;
             let filled = pattern.replace(NAME, "x").replace(VARIANT, "x");
             if filled.contains(['{', '}']) {
                 return Err(Error::Usage {
@@ -105,7 +132,7 @@ impl Destination {
             (None, None) => None,
         };
         if let Some(patterns) = &tags {
-            tags::expand(patterns, "x", "1.0.0")?;
+            tags::expand(patterns, "x", Some("1.0.0"))?;
         }
         Ok(Destination { repository, tags })
     }
@@ -136,11 +163,10 @@ impl Destination {
             ],
             configured: false,
         });
-        let (tags, notes) = tags::expand(
-            &patterns,
-            artifact.name,
-            artifact.version.unwrap_or("0.0.0"),
-        )?;
+        let (mut tags, notes) = tags::expand(&patterns, artifact.name, artifact.version)?;
+        for tag in &mut tags {
+            tag.moving |= artifact.moves && Some(tag.name.as_str()) == artifact.version;
+        }
         Ok(Place {
             repository,
             tags,
@@ -249,7 +275,8 @@ mod tests {
             repository: Some(repository.to_owned()),
             tags: tags.map(|t| t.iter().map(|&t| t.to_owned()).collect()),
         };
-        let destination = Destination::new(&overrides, &PublishConfig::default(), false).unwrap();
+        let destination =
+            Destination::new(&overrides, &PublishConfig::default(), Need::Configured).unwrap();
         let place = destination.place(artifact).unwrap();
         (
             place.repository.unwrap().to_string(),
@@ -262,6 +289,7 @@ mod tests {
         version: Some("1.2.3"),
         variant: Some(Variant::Wasm),
         one_of_several: false,
+        moves: false,
     };
 
     #[test]
@@ -302,11 +330,15 @@ mod tests {
 
     #[test]
     fn a_repository_is_needed_and_no_tag_is_shared() {
-        let error =
-            Destination::new(&Overrides::default(), &PublishConfig::default(), false).unwrap_err();
+        let error = Destination::new(
+            &Overrides::default(),
+            &PublishConfig::default(),
+            Need::Configured,
+        )
+        .unwrap_err();
         assert!(error.hint().unwrap().contains("--repository"));
         let nowhere =
-            Destination::new(&Overrides::default(), &PublishConfig::default(), true).unwrap();
+            Destination::new(&Overrides::default(), &PublishConfig::default(), Need::None).unwrap();
         let place = nowhere.place(DEMO).unwrap();
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         assert!(refuse_collisions([("a", &place, &one), ("b", &place, &one)]).is_ok());
@@ -315,7 +347,7 @@ mod tests {
     #[test]
     fn entries_of_a_layout_keep_apart() {
         let config = PublishConfig::default();
-        let nowhere = Destination::new(&Overrides::default(), &config, true).unwrap();
+        let nowhere = Destination::new(&Overrides::default(), &config, Need::None).unwrap();
         let entries = |artifacts: &[Artifact<'_>]| {
             let mut places: Vec<_> = artifacts
                 .iter()

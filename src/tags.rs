@@ -32,6 +32,18 @@ pub struct Patterns {
     pub configured: bool,
 }
 
+/// Whether a tag that stands in a layout is one that moves with each release: `latest`,
+/// or the beginning of the version that the artifact says it has. Others, such as a word
+/// of somebody's configuration, cannot be told from those that stay.
+#[must_use]
+pub fn moves_with(tag: &str, version: Option<&str>) -> bool {
+    let version = version.and_then(|v| Version::parse(v).ok());
+    tag == LATEST
+        || version.is_some_and(|v| {
+            tag == v.major.to_string() || tag == format!("{}.{}", v.major, v.minor)
+        })
+}
+
 /// The tags for a version, and what to tell the user about those left out.
 ///
 /// # Errors
@@ -40,9 +52,9 @@ pub struct Patterns {
 pub fn expand(
     patterns: &Patterns,
     name: &str,
-    version: &str,
+    version: Option<&str>,
 ) -> Result<(Vec<Tag>, Vec<String>), Error> {
-    let parsed = Version::parse(version).ok();
+    let parsed = version.and_then(|v| Version::parse(v).ok());
     let prerelease = parsed.as_ref().is_some_and(|v| !v.pre.is_empty());
     let mut tags: Vec<Tag> = Vec::new();
     let mut notes = Vec::new();
@@ -50,16 +62,20 @@ pub fn expand(
         let text = fill(pattern, name, version, parsed.as_ref())?;
         if !is_tag(&text) {
             return Err(Error::Usage {
-                message: format!("`{text}` is no tag"),
+                message: if text == *pattern {
+                    format!("`{text}` is no tag")
+                } else {
+                    format!("the tag pattern `{pattern}` makes `{text}`, which is no tag")
+                },
                 hint: Some("a tag has letters, digits, `.`, `_` and `-`, 128 at most, and does not begin with `.` or `-`".into()),
             });
         }
         let constant = !pattern.contains("{version}");
-        let moving =
-            constant && (pattern.contains('{') || pattern == LATEST || patterns.configured);
+        let moving = constant && (pattern.contains('{') || patterns.configured) || text == LATEST;
         if moving && prerelease && (patterns.configured || pattern.contains('{')) {
             notes.push(format!(
-                "{version} is a prerelease: the tag `{text}` stays where it is"
+                "{} is a prerelease: the tag `{text}` stays where it is",
+                version.unwrap_or_default()
             ));
         } else if !tags.iter().any(|t| t.name == text) {
             tags.push(Tag { name: text, moving });
@@ -71,7 +87,7 @@ pub fn expand(
 fn fill(
     pattern: &str,
     name: &str,
-    version: &str,
+    version: Option<&str>,
     parsed: Option<&Version>,
 ) -> Result<String, Error> {
     let mut text = String::new();
@@ -90,14 +106,23 @@ fn fill(
                 "the tag pattern `{pattern}` has a `{{` without its `}}`"
             ))
         })?;
+        let required = || {
+            version.ok_or_else(|| Error::Usage {
+                message: format!(
+                    "there is no version for the {{{placeholder}}} of the tag pattern `{pattern}`"
+                ),
+                hint: Some("a file gets its version with --as-version VERSION; without one, write the tag out".into()),
+            })
+        };
         let number = |part: fn(&Version) -> u64| {
+            let version = required()?;
             parsed.map(|v| part(v).to_string()).ok_or_else(|| Error::Usage {
                 message: format!("the version `{version}` has no {{{placeholder}}} for the tag pattern `{pattern}`"),
                 hint: Some("use a semantic version, such as 1.2.3".into()),
             })
         };
         text.push_str(&match placeholder {
-            "version" => tag_from_version(version),
+            "version" => tag_from_version(required()?),
             "name" => tag_from_version(name),
             "major" => number(|v| v.major)?,
             "minor" => number(|v| v.minor)?,
@@ -123,7 +148,7 @@ mod tests {
             patterns: patterns.iter().map(|&p| p.to_owned()).collect(),
             configured,
         };
-        let (tags, _) = expand(&patterns, "demo", version).unwrap();
+        let (tags, _) = expand(&patterns, "demo", Some(version)).unwrap();
         tags.into_iter().map(|t| (t.name, t.moving)).collect()
     }
 
@@ -165,6 +190,21 @@ mod tests {
     }
 
     #[test]
+    fn tags_of_a_layout_move_as_they_did() {
+        for (tag, version, moves) in [
+            ("latest", None, true),
+            ("1.2", Some("1.2.3"), true),
+            ("1", Some("1.2.3"), true),
+            ("1.2.3", Some("1.2.3"), false),
+            ("1.3", Some("1.2.3"), false),
+            ("1.2", None, false),
+            ("edge", Some("1.2.3"), false),
+        ] {
+            assert_eq!(moves_with(tag, version), moves, "{tag} {version:?}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_tag_is_an_error() {
         for (pattern, version) in [
             ("{versoin}", "1.0.0"),
@@ -177,7 +217,7 @@ mod tests {
                 patterns: vec![pattern.to_owned()],
                 configured: true,
             };
-            let error = expand(&patterns, "demo", version).unwrap_err();
+            let error = expand(&patterns, "demo", Some(version)).unwrap_err();
             assert!(error.hint().is_some(), "{error}");
         }
     }

@@ -15,12 +15,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use sha2::Digest as _;
 
 use crate::error::Error;
 use crate::oci::{Annotations, Artifact, Blob, Descriptor, Digest, Index, Manifest, annotation};
 use crate::output;
-use crate::registry::reference::LAYOUT_PREFIX;
+use crate::registry::reference::{LATEST, LAYOUT_PREFIX};
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_CONTENTS: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -91,6 +92,23 @@ pub fn tag_of(entry: &Descriptor) -> Option<&str> {
         .annotations
         .get(annotation::REF_NAME)
         .map(String::as_str)
+}
+
+/// What a manifest says about its artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Its name: its title, else that of its one layer without `.wasm`.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+}
+
+/// The part of a manifest or an index that [`Said`] is read from.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct About {
+    annotations: Annotations,
+    layers: Vec<Descriptor>,
 }
 
 /// A layout in a folder.
@@ -178,8 +196,8 @@ impl Layout {
         }))
     }
 
-    /// What a tag or a digest stands for; without either, the one manifest that the
-    /// layout holds.
+    /// What a tag or a digest stands for; without either, the one artifact that the
+    /// layout holds, else the one with the tag `latest`.
     ///
     /// # Errors
     ///
@@ -198,6 +216,12 @@ impl Layout {
         if let [only] = found[..] {
             return Ok(only.clone());
         }
+        // As in a registry, that is what a reference without a tag means.
+        if version.is_none()
+            && let Some(latest) = index.manifests.iter().find(|m| tag_of(m) == Some(LATEST))
+        {
+            return Ok(latest.clone());
+        }
         let tags: Vec<_> = index.manifests.iter().filter_map(tag_of).take(20).collect();
         let folder = self.folder.display();
         Err(Error::Registry {
@@ -208,6 +232,32 @@ impl Layout {
             },
             hint: (!tags.is_empty())
                 .then(|| format!("name one as oci:{folder}:TAG; it has {}", tags.join(", "))),
+        })
+    }
+
+    /// What the manifest of an entry says about itself; nothing where it is no JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`] where the layout is damaged.
+    pub fn says(&self, entry: &Descriptor) -> Result<Said, Error> {
+        let bytes = self.read(entry)?;
+        let about: About = serde_json::from_slice(&bytes).unwrap_or_default();
+        let [title, version] = [annotation::TITLE, annotation::VERSION].map(|key| {
+            about
+                .annotations
+                .get(key)
+                .filter(|v| !v.is_empty())
+                .cloned()
+        });
+        let file = match &about.layers[..] {
+            [only] => only.annotations.get(annotation::TITLE),
+            _ => None,
+        };
+        let file = file.map(|name| name.strip_suffix(".wasm").unwrap_or(name).to_owned());
+        Ok(Said {
+            name: title.or(file.filter(|f| !f.is_empty())),
+            version,
         })
     }
 

@@ -17,6 +17,8 @@ pub const LAYOUT_PREFIX: &str = "oci:";
 /// The tag of a reference that names none.
 pub const LATEST: &str = "latest";
 
+/// The longest path: more is too much for the databases of some registries.
+const MAX_PATH: usize = 255;
 const DOCKER_HUB: &str = "docker.io";
 
 /// `HOST[:PORT]/PATH`.
@@ -109,6 +111,7 @@ impl Reference {
             message,
             hint: hint.map(str::to_owned),
         };
+        refuse_credentials(text)?;
         for scheme in ["https://", "http://", "docker://", "oci://"] {
             if let Some(rest) = text.strip_prefix(scheme) {
                 let plain = if scheme == "http://" {
@@ -147,6 +150,15 @@ impl Reference {
             DOCKER_HUB if !path.contains('/') => format!("library/{path}"),
             _ => path,
         };
+        if path.len() > MAX_PATH {
+            return Err(wrong(
+                format!(
+                    "`{text}`: the path is too long: it has {} characters, and registries take {MAX_PATH}",
+                    path.len()
+                ),
+                Some("choose a shorter one"),
+            ));
+        }
         if !is_path(&path) {
             return Err(wrong(
                 format!("`{text}`: registries do not take the path `{path}`"),
@@ -194,6 +206,30 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Refuses `USER:PASSWORD@HOST/PATH`, and repeats none of it. Behind the one `@` that a
+/// reference may have stands a digest, and never a path.
+///
+/// # Errors
+///
+/// [`Error::Usage`] that says how to log in.
+pub fn refuse_credentials(text: &str) -> Result<(), Error> {
+    let Some((before, behind)) = text.rsplit_once('@') else {
+        return Ok(());
+    };
+    let bare = before.split_once("://").map_or(before, |(_, rest)| rest);
+    let digest = ["sha256:", "sha512:"].iter().any(|a| behind.starts_with(a));
+    if behind.contains('/') || (!bare.contains('/') && !digest) {
+        return Err(Error::Usage {
+            message: "what stands before the `@` is no part of a reference: it holds no user and no password".into(),
+            hint: Some(
+                "write HOST/PATH; give them with --username NAME --password-stdin, or once with cargo edgepack login HOST"
+                    .into(),
+            ),
+        });
+    }
+    Ok(())
+}
+
 /// Whether the first part of a reference is a registry and no folder.
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
@@ -227,6 +263,7 @@ fn is_host(text: &str) -> bool {
 ///
 /// [`Error::Usage`].
 pub fn parse_host(text: &str) -> Result<String, Error> {
+    refuse_credentials(text)?;
     if is_host(text) {
         Ok(text.to_ascii_lowercase())
     } else {
@@ -269,14 +306,13 @@ pub fn api_host(host: &str) -> &str {
 /// a regex engine tens of milliseconds to compile.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
 fn is_path(text: &str) -> bool {
-    const MAX: usize = 255;
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_part = |part: &str| {
         let ends = part.starts_with(is_word) && part.ends_with(is_word);
         let mut separators = part.split(is_word).filter(|s| !s.is_empty());
         ends && separators.all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
     };
-    text.len() <= MAX && text.split('/').all(is_part)
+    text.split('/').all(is_part)
 }
 
 /// Whether a tag is one that registries take.
@@ -335,6 +371,26 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn credentials_are_not_repeated() {
+        for text in [
+            "user:hunter2@ghcr.io/a/b",
+            "user:hunter2@ghcr.io/a/b:1",
+            "https://user:hunter2@ghcr.io/a/b",
+            "user:hunter2@ghcr.io",
+            "user:hun/hunter2@ghcr.io/a/{nmae}",
+        ] {
+            let error = Reference::parse(text).unwrap_err();
+            assert!(!format!("{error} {:?}", error.hint()).contains("hunter2"));
+            assert!(error.hint().unwrap().contains("login"), "{error}");
+        }
+        let error = Reference::parse(&format!("ghcr.io/{}", "a".repeat(300))).unwrap_err();
+        assert!(
+            error.to_string().contains("too long: it has 300"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -147,3 +147,203 @@ fn what_would_meet_is_refused_before_it_is_built() {
     assert!(!place.join("target").exists() && !place.join("out").exists());
     assert!(registry.requests().is_empty());
 }
+
+/// Two releases of one package, each in a layout of its own.
+fn releases(place: &Place) {
+    for (n, version) in [(1, "2.1.0"), (2, "2.1.1")] {
+        let file = format!("{n}.wasm");
+        place.write(&file, module(1000, n));
+        let fixed = ["publish", &file, "--name", "nm", "--as-version", version];
+        let tags = ["-t", "{version}", "-t", "{major}.{minor}", "-t", "latest"];
+        let layout = format!("L{n}");
+        place
+            .run([&fixed[..], &tags, &["--oci-layout", &layout]].concat())
+            .exits(0);
+        assert!(
+            entries(place, &layout)
+                .keys()
+                .eq(["2.1", version, "latest"])
+        );
+    }
+}
+
+#[test]
+fn a_bare_tag_is_no_name() {
+    let place = Place::new();
+    releases(&place);
+    let registry = Registry::start();
+    let repository = registry.reference("nm/{name}");
+    let publish = |source: &str| place.run(["publish", source, "--repository", &repository]);
+    publish("oci:L1").exits(0);
+    let tags = registry.tags("nm/nm");
+    assert!(tags.keys().eq(["2.1", "2.1.0", "latest"]), "{tags:?}");
+    // Tags that move do so out of a layout too; a version does not.
+    publish("oci:L2").exits(0);
+    let tags = registry.tags("nm/nm");
+    let second = &entries(&place, "L2")["2.1.1"];
+    assert_eq!([&tags["latest"], &tags["2.1"], &tags["2.1.1"]], [second; 3]);
+    publish("oci:L1:latest").exits(0);
+    let first = &entries(&place, "L1")["2.1.0"];
+    assert_eq!(registry.tags("nm/nm")["latest"], *first);
+    place
+        .run([
+            "publish",
+            "oci:L2:2.1.1",
+            "--repository",
+            &repository,
+            "-t",
+            "2.1.0",
+        ])
+        .exits(6)
+        .says("names another artifact already");
+}
+
+#[test]
+fn without_a_tag_it_is_latest() {
+    let place = Place::new();
+    releases(&place);
+    place
+        .run(["publish", "oci:L2", "--oci-layout", "L1"])
+        .exits(0);
+    let all = entries(&place, "L1");
+    assert!(all.keys().eq(["2.1", "2.1.0", "2.1.1", "latest"]));
+    place.run(["pull", "oci:L1", "-o", "out.wasm"]).exits(0);
+    let read = |name: &str| fs::read(place.join(name)).unwrap();
+    assert_eq!(read("out.wasm"), {
+        place
+            .run(["pull", "oci:L1:2.1.1", "-o", "2.1.1.wasm"])
+            .exits(0);
+        read("2.1.1.wasm")
+    });
+    // Where there is none, the tags are named.
+    for version in ["1.0.0", "1.1.0"] {
+        let file = [
+            "publish",
+            if version == "1.0.0" {
+                "1.wasm"
+            } else {
+                "2.wasm"
+            },
+        ];
+        let more = ["--as-version", version, "--oci-layout", "L3"];
+        place.run([&file[..], &more].concat()).exits(0);
+    }
+    place
+        .run(["pull", "oci:L3", "-o", "none.wasm"])
+        .exits(6)
+        .says("it has 1.0.0, 1.1.0");
+}
+
+#[test]
+fn a_file_without_a_version_fills_no_version_in() {
+    let place = Place::new();
+    place.write("a.wasm", module(1000, 1));
+    for pattern in ["{version}", "v{major}"] {
+        place
+            .run(["publish", "a.wasm", "--oci-layout", "out", "--tag", pattern])
+            .exits(2)
+            .says(pattern)
+            .says("--as-version");
+    }
+    assert!(!place.join("target").exists() && !place.join("out").exists());
+    place
+        .run([
+            "publish",
+            "a.wasm",
+            "--oci-layout",
+            "out",
+            "--tag",
+            "{name}-x",
+        ])
+        .exits(0);
+    assert!(entries(&place, "out").keys().eq(["a-x"]));
+    let wrong = ["--as-version", "1.0.0", "--tag", "v{version}+x"];
+    place
+        .run([&["publish", "a.wasm", "--oci-layout", "out"], &wrong[..]].concat())
+        .exits(2)
+        .says("the tag pattern `v{version}+x` makes");
+}
+
+#[test]
+fn a_repository_that_is_missing_is_named_where_it_would_count() {
+    let place = Place::new();
+    workspace(&place, "repository = \"registry.example/ws/{name}\"");
+    place.write("a.wasm", module(1000, 1));
+    let cargo_toml = "[package.metadata.edgepack.publish]";
+    place
+        .run(["publish", "a.wasm"])
+        .exits(2)
+        .says("--manifest-path")
+        .says_not(cargo_toml);
+    // It does help.
+    place
+        .run([
+            "publish",
+            "a.wasm",
+            "--manifest-path",
+            "alpha/Cargo.toml",
+            "--dry-run",
+        ])
+        .exits(0)
+        .says("registry.example/ws/a");
+    place
+        .run(["publish", "oci:target/edgepack/oci"])
+        .exits(2)
+        .says("--repository")
+        .says_not(cargo_toml)
+        .says_not("--manifest-path");
+    workspace(&place, "");
+    place
+        .run(["publish", "--workspace"])
+        .exits(2)
+        .says(cargo_toml);
+}
+
+#[test]
+fn mistakes_are_named_and_passwords_are_not() {
+    let place = Place::new();
+    workspace(&place, "tags = []");
+    place
+        .run([
+            "publish",
+            "--workspace",
+            "--repository",
+            "registry.example/{name}",
+        ])
+        .exits(2)
+        .says("the list of tags is empty");
+    place.write("a.wasm", module(1000, 1));
+    for repository in [
+        "user:hunter2@registry.example/x",
+        "user:hunter2@registry.example/{nmae}",
+    ] {
+        place
+            .run(["publish", "a.wasm", "--repository", repository])
+            .exits(2)
+            .says("--password-stdin")
+            .says_not("hunter2");
+    }
+    let long = format!("registry.example/{}", "a".repeat(300));
+    place
+        .run(["publish", "a.wasm", "--repository", &long])
+        .exits(2)
+        .says("the path is too long");
+    // Other things are called so too.
+    place.write("alpha/index.json", "[]");
+    place
+        .run(["publish", "alpha", "--repository", "registry.example/x"])
+        .exits(2)
+        .says("cargo edgepack publish --manifest-path alpha/Cargo.toml");
+    place
+        .run(["publish", "a.wasm", "--oci-layout", "out"])
+        .exits(0);
+    place
+        .run(["publish", "out", "--repository", "registry.example/x"])
+        .exits(2)
+        .says("cargo edgepack publish oci:out");
+    let done = place
+        .run(["pull", "oci:out", "-o", "-", "--message-format", "json"])
+        .exits(2)
+        .says("stdout");
+    assert_eq!(done.stdout, "");
+}

@@ -3,11 +3,14 @@
 
 use edgepack::config::{PublishConfig, SignConfig};
 use edgepack::destination::{
-    Artifact, Destination, Overrides, Place, name_entries, refuse_collisions,
+    Artifact, Destination, Need, Overrides, Place, name_entries, refuse_collisions,
 };
 use edgepack::error::Error;
 use edgepack::pack::{Variant, Variants};
-use edgepack::plan::PackagePlan;
+use edgepack::plan::{CargoFlags, PackagePlan};
+use edgepack::registry::reference::LAYOUT_PREFIX;
+
+use crate::cli::Publish;
 
 /// A package, or a file, before anything is compiled.
 pub(super) struct Asked<'a> {
@@ -41,6 +44,8 @@ pub(super) struct Foreseen {
     pub variant: Option<Variant>,
     /// Whether the same run publishes it in other forms too.
     pub one_of_several: bool,
+    /// Whether its version is the name of a tag that moves.
+    pub moves: bool,
 }
 
 impl Foreseen {
@@ -56,6 +61,7 @@ impl Foreseen {
             version: version.map(str::to_owned),
             variant: Some(variant),
             one_of_several: variants.len() > 1,
+            moves: false,
         })
     }
 
@@ -65,6 +71,7 @@ impl Foreseen {
             version: self.version.as_deref(),
             variant: self.variant,
             one_of_several: self.one_of_several,
+            moves: self.moves,
         }
     }
 }
@@ -72,12 +79,12 @@ impl Foreseen {
 /// Finds the places of all artifacts of a run.
 pub(super) struct Placing {
     pub overrides: Overrides,
-    pub to_layout: bool,
+    pub need: Need,
 }
 
 impl Placing {
     pub fn destination(&self, config: &PublishConfig) -> Result<Destination, Error> {
-        Destination::new(&self.overrides, config, self.to_layout)
+        Destination::new(&self.overrides, config, self.need)
     }
 
     /// The places, in the order of the artifacts. Each comes with what tells it from
@@ -90,7 +97,7 @@ impl Placing {
         for (artifact, config, _) in artifacts {
             places.push(self.destination(config)?.place(artifact.artifact())?);
         }
-        if self.to_layout {
+        if self.need == Need::None {
             let names = artifacts.iter().map(|(a, ..)| a.artifact());
             name_entries(names.zip(&mut places));
         }
@@ -109,5 +116,19 @@ impl Placing {
             .map(|(n, (a, config))| (a, config, n))
             .collect();
         self.place(&all).map(drop)
+    }
+}
+
+/// Where a repository may be named for what is published.
+pub(super) fn need(flags: &Publish, cargo: &CargoFlags) -> Need {
+    let is_layout = |source: &String| source.starts_with(LAYOUT_PREFIX);
+    if flags.publishing.oci_layout.is_some() {
+        Need::None
+    } else if flags.sources.iter().any(is_layout) {
+        Need::Layout
+    } else if flags.sources.is_empty() || cargo.manifest_path.is_some() {
+        Need::Configured
+    } else {
+        Need::File
     }
 }

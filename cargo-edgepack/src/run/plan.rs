@@ -3,7 +3,7 @@
 use edgepack::build::CargoConfig;
 use edgepack::changes::{self, Changes};
 use edgepack::ci::matrix::{Job, MAX_GITHUB, MAX_GITLAB, Matrix, Template, child_pipeline};
-use edgepack::destination::{Artifact, Destination};
+use edgepack::destination::{Artifact, Destination, Need};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
@@ -114,7 +114,7 @@ fn planned(
 ) -> Result<PlannedPackage, Error> {
     let overrides = environment::destination()?;
     // Without a repository there is no place yet, and that is no error here.
-    let destination = Destination::new(&overrides, &package.publish, true)?;
+    let destination = Destination::new(&overrides, &package.publish, Need::None)?;
     let variants = package.settings.variants.as_slice();
     let mut artifacts = Vec::new();
     let targets = &project.metadata[&package.id].targets;
@@ -126,6 +126,7 @@ fn planned(
                 version: Some(&package.metadata.version),
                 variant: Some(variant),
                 one_of_several: variants.len() > 1,
+                moves: false,
             })?;
             artifacts.push(PlannedArtifact {
                 name: name.clone(),

@@ -10,7 +10,7 @@ use edgepack::destination::{self, Place};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::oci::Digest;
+use edgepack::oci::{Descriptor, Digest};
 use edgepack::plan::{CargoFlags, Settings};
 use edgepack::publish::{self, Bundle, Item, Published, Rules};
 use edgepack::registry::http::{Options, block_on, block_on_chunks};
@@ -23,12 +23,13 @@ use edgepack::report::{
 use edgepack::sign::Format;
 use edgepack::sign::attach::Signing;
 use edgepack::sign::attestation::Attestation;
+use edgepack::tags;
 
 use super::App;
 use super::attest::Wishes;
 use super::build::{Approve, Built, file_metadata};
 use super::compare::Earlier;
-use super::place::{Asked, Foreseen, Placing};
+use super::place::{self, Asked, Foreseen, Placing};
 use super::sign::Signers;
 use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
@@ -82,7 +83,7 @@ impl App {
         let to_layout = flags.publishing.oci_layout.as_deref();
         let placing = Placing {
             overrides,
-            to_layout: to_layout.is_some(),
+            need: place::need(flags, cargo),
         };
         // What is wrong with the flags is said before minutes of building, and a
         // password is read before a compiler could take stdin.
@@ -364,6 +365,7 @@ fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
                 version: built.version.clone(),
                 variant: artifact.variant.parse().ok(),
                 one_of_several: several,
+                moves: false,
             },
             manifest: layout.resolve(Some(artifact.manifest_digest.as_str()))?,
             layout,
@@ -386,30 +388,32 @@ fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
     if entries.is_empty() {
         entries.push(layout.resolve(version.as_deref())?);
     }
-    Ok(entries
-        .into_iter()
-        .map(|entry| {
-            // Ours are called NAME:VERSION, others have the version alone.
-            let tag = tag_of(&entry).map(str::to_owned);
-            let (name, version) = match tag.as_deref().and_then(|t| t.rsplit_once(':')) {
-                Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
-                None => (tag.clone().unwrap_or_else(|| "artifact".into()), tag),
-            };
-            Candidate {
-                artifact: Foreseen {
-                    name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
-                    version,
-                    variant: None,
-                    one_of_several: false,
-                },
-                layout: layout.clone(),
-                manifest: entry,
-                publish: PublishConfig::default(),
-                sign: SignConfig::default(),
-                attestations: Vec::new(),
-            }
+    let candidate = |entry: Descriptor| {
+        // Some are called NAME:VERSION, the others have the version alone.
+        let tag = tag_of(&entry).map(str::to_owned);
+        let said = layout.says(&entry)?;
+        let (name, version) = match tag.as_deref().and_then(|t| t.rsplit_once(':')) {
+            Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
+            None => (said.name.unwrap_or_else(|| "artifact".into()), tag),
+        };
+        Ok(Candidate {
+            artifact: Foreseen {
+                name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
+                moves: version
+                    .as_deref()
+                    .is_some_and(|tag| tags::moves_with(tag, said.version.as_deref())),
+                version,
+                variant: None,
+                one_of_several: false,
+            },
+            layout: layout.clone(),
+            manifest: entry,
+            publish: PublishConfig::default(),
+            sign: SignConfig::default(),
+            attestations: Vec::new(),
         })
-        .collect())
+    };
+    entries.into_iter().map(candidate).collect()
 }
 
 /// Says of what was named what would go wrong once it is built.
@@ -568,6 +572,21 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
                     hint: Some("give --embed to the build that packs it".into()),
                 });
             }
+        } else if Path::new(source).is_dir() {
+            let manifest = Path::new(source).join("Cargo.toml");
+            let index = Layout::at(source.into()).index();
+            let hint = if index.is_ok_and(|index| !index.manifests.is_empty()) {
+                format!("for an OCI image layout: cargo edgepack publish {LAYOUT_PREFIX}{source}")
+            } else {
+                format!(
+                    "for a Rust project: cargo edgepack publish --manifest-path {}",
+                    manifest.display()
+                )
+            };
+            return Err(Error::Usage {
+                message: format!("`{source}` is a folder, not a .wasm file"),
+                hint: Some(hint),
+            });
         }
     }
     Ok(())

@@ -58,6 +58,14 @@ impl App {
     }
 
     pub(super) fn pull(&self, flags: &Pull) -> Result<u8, Error> {
+        let to_stdout = flags.output.as_os_str() == "-";
+        if to_stdout && matches!(flags.reporting.message_format, MessageFormat::Json) {
+            return Err(Error::Usage {
+                message: "with `-o -` the module goes to stdout, and there is no place for JSON"
+                    .into(),
+                hint: Some("write the module to a file, or leave --message-format out".into()),
+            });
+        }
         let mut options = self.options(&flags.access)?;
         let wkg = match &flags.package {
             Some(_) => package::Config::of_user()?,
@@ -76,7 +84,6 @@ impl App {
         }
         let demands = self.demands(&flags.demands)?;
         let client = self.client(options)?;
-        let to_stdout = flags.output.as_os_str() == "-";
         let target = if to_stdout {
             PathBuf::from("/dev/stdout")
         } else {
