@@ -39,6 +39,7 @@ mod projects;
 mod publish;
 mod publish_faults;
 mod publish_lines;
+mod pull_refusals;
 mod registry_itself;
 mod registry_peers;
 mod report;
