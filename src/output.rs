@@ -15,6 +15,9 @@ const MAX_WASM: u64 = u32::MAX as u64;
 /// Whoever writes into a pipe may be started after us.
 #[cfg(unix)]
 const WRITER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// So may whoever reads from one.
+#[cfg(unix)]
+const READER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A file to be read, or a pipe.
 struct Input {
@@ -164,10 +167,7 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Error> {
     let old = std::fs::metadata(&target).ok();
     match &old {
         Some(meta) if !meta.is_file() && !meta.is_dir() => {
-            let mut special = std::fs::File::options()
-                .write(true)
-                .open(&target)
-                .map_err(to_error())?;
+            let mut special = open_special(&target).map_err(to_error())?;
             return special.write_all(contents).map_err(to_error());
         }
         Some(meta)
@@ -322,10 +322,7 @@ impl Pending {
         let failed = || Error::io("write", &self.target);
         match std::fs::metadata(&self.target) {
             Ok(meta) if !meta.is_file() => {
-                let mut special = std::fs::File::options()
-                    .write(true)
-                    .open(&self.target)
-                    .map_err(failed())?;
+                let mut special = open_special(&self.target).map_err(failed())?;
                 let file = self.file.as_file_mut();
                 file.rewind()
                     .and_then(|()| std::io::copy(file, &mut special))
@@ -347,6 +344,40 @@ impl Pending {
             }
         }
     }
+}
+
+/// Opens what is no file, to write to it. A pipe that nobody reads from is refused after a
+/// while: to open one waits for as long as that is so, whatever signal comes.
+#[cfg(unix)]
+fn open_special(path: &Path) -> std::io::Result<std::fs::File> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+    let mut options = std::fs::File::options();
+    options.write(true);
+    if !std::fs::metadata(path)?.file_type().is_fifo() {
+        return options.open(path);
+    }
+    if let Ok(flags) = i32::try_from(OFlags::NONBLOCK.bits()) {
+        options.custom_flags(flags);
+    }
+    let started = std::time::Instant::now();
+    let nobody = rustix::io::Errno::NXIO.raw_os_error();
+    let pipe = loop {
+        match options.open(path) {
+            Err(e) if e.raw_os_error() != Some(nobody) => return Err(e),
+            Err(_) if started.elapsed() < READER_WAIT => std::thread::sleep(READER_WAIT / 50),
+            Err(_) => return Err(std::io::Error::other("nobody reads from this pipe")),
+            Ok(pipe) => break pipe,
+        }
+    };
+    fcntl_setfl(&pipe, fcntl_getfl(&pipe)? - OFlags::NONBLOCK)?;
+    Ok(pipe)
+}
+
+#[cfg(not(unix))]
+fn open_special(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::options().write(true).open(path)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -28,6 +28,9 @@ use crate::wasm::{Kind, kind_of};
 const MAX_CONFIG: u64 = 4 << 20;
 /// A module above this size is none: a section's length has 32 bits.
 const MAX_MODULE: u64 = u32::MAX as u64;
+/// Nor is an archive of one above this size: what does not compress grows by less than a
+/// thousandth, and there are headers.
+const MAX_ARCHIVE: u64 = MAX_MODULE + MAX_MODULE / 1000 + (1 << 20);
 const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Where an artifact is.
@@ -158,10 +161,16 @@ impl Source {
         Err(match self {
             Source::Remote { remote, version } => {
                 let version = digest.map_or(version.as_str(), |d| d.digest.as_str());
+                // No tag has a colon.
+                let what = if version.contains(':') {
+                    "digest"
+                } else {
+                    "tag"
+                };
                 Error::Registry {
                     message: format!("{} has no `{version}`", remote.repository()),
                     hint: Some(format!(
-                        "check the tag; the registry may also hide what you have no right to see: cargo edgepack login {} --username NAME --password-stdin",
+                        "check the {what}; the registry may also hide what you have no right to see: cargo edgepack login {} --username NAME --password-stdin",
                         remote.repository().host()
                     )),
                 }
@@ -365,6 +374,7 @@ pub async fn fetch(
 ) -> Result<Pulled, Error> {
     let digest = match &resolved.payload {
         Payload::Raw(layer) => {
+            bounded(resolved, layer, MAX_MODULE)?;
             source
                 .blob(layer, output.file(), path, &|done| on_progress(layer, done))
                 .await?;
@@ -398,29 +408,69 @@ async fn unpack_into(
 ) -> Result<(), Error> {
     let wanted = Wanted::of(&resolved.manifest, &resolved.config);
     for layer in layers {
+        bounded(resolved, layer, MAX_ARCHIVE)?;
+    }
+    for layer in layers {
         let mut archive = tempfile::tempfile()
             .map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))?;
         source
             .blob(layer, &mut archive, path, &|done| on_progress(layer, done))
             .await?;
-        archive.rewind().map_err(Error::io("read", path))?;
-        let target = output.file();
-        target
-            .set_len(0)
-            .and_then(|()| target.rewind())
-            .map_err(Error::io("write", path))?;
-        let mut writer = BufWriter::new(target);
-        let found = unpack::extract(BufReader::new(archive), &wanted, &mut writer, MAX_MODULE)
-            .map_err(|e| match e {
-                UnpackError::Write(e) => Error::io("write", path)(e),
-                other => unusable(&resolved.reference, &other),
-            })?;
-        writer.flush().map_err(Error::io("write", path))?;
+        let extracted = match extract_into(&archive, &wanted, output, path)? {
+            // Other files beside the one that Istio's rules name do no harm.
+            Err(several @ UnpackError::Several(_)) if wanted == Wanted::Only => {
+                match extract_into(&archive, &Wanted::plugin(), output, path)? {
+                    Ok(None) => Err(several),
+                    other => other,
+                }
+            }
+            other => other,
+        };
+        let found = extracted.map_err(|e| match e {
+            UnpackError::Foreign(_) => unusable(&resolved.reference, &e.of_layer(layer)),
+            other => unusable(&resolved.reference, &other),
+        })?;
         if found.is_some() {
             return Ok(());
         }
     }
     Err(unusable(&resolved.reference, &wanted.missing()))
+}
+
+/// Extracts into an empty file. The outer error is the disk's, the inner one the archive's.
+fn extract_into(
+    mut archive: &File,
+    wanted: &Wanted,
+    output: &mut Pending,
+    path: &Path,
+) -> Result<Result<Option<u64>, UnpackError>, Error> {
+    archive.rewind().map_err(Error::io("read", path))?;
+    let target = output.file();
+    target
+        .set_len(0)
+        .and_then(|()| target.rewind())
+        .map_err(Error::io("write", path))?;
+    let mut writer = BufWriter::new(target);
+    let found = match unpack::extract(BufReader::new(archive), wanted, &mut writer, MAX_MODULE) {
+        Err(UnpackError::Write(e)) => return Err(Error::io("write", path)(e)),
+        found => found,
+    };
+    writer.flush().map_err(Error::io("write", path))?;
+    Ok(found)
+}
+
+/// Refuses a layer that no module can need, before anything of it is fetched.
+fn bounded(resolved: &Resolved, layer: &Descriptor, limit: u64) -> Result<(), Error> {
+    if layer.size <= limit {
+        return Ok(());
+    }
+    Err(Error::Registry {
+        message: format!(
+            "{}: its layer {} has {} bytes, more than a Wasm binary can have",
+            resolved.reference, layer.digest, layer.size
+        ),
+        hint: Some("a module has 4 GiB at most: check the reference".into()),
+    })
 }
 
 fn digest_of(file: &mut File) -> std::io::Result<Digest> {

@@ -32,6 +32,7 @@ const RAW: &[&str] = &[
 
 /// Layers that are archives of files, plain or compressed by gzip. Which of the
 /// two is seen by their first bytes.
+const PUSH_AS_WASM: &str = "check the reference; a module is pushed with its type: cargo edgepack publish, or oras push REFERENCE app.wasm:application/wasm";
 const ARCHIVES: &[&str] = &[
     MEDIA_TYPE_LAYER_TAR_GZIP,
     "application/vnd.oci.image.layer.v1.tar",
@@ -70,6 +71,12 @@ pub enum UnpackError {
         /// What to do.
         hint: Option<String>,
     },
+    /// One archive holds several.
+    #[error("{0}")]
+    Several(String),
+    /// A layer with the type of an archive is something else.
+    #[error("{0}")]
+    Foreign(String),
     /// What was read is damaged, or reading failed.
     #[error("failed to read the layer: {0}")]
     Read(std::io::Error),
@@ -84,7 +91,23 @@ impl UnpackError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             UnpackError::Content { hint, .. } => hint.as_deref(),
+            UnpackError::Several(_) => Some(
+                "call the one that is meant `plugin.wasm`, in the root of the image, or name it as the image's entrypoint",
+            ),
+            UnpackError::Foreign(_) => Some(PUSH_AS_WASM),
             UnpackError::Read(_) | UnpackError::Write(_) => None,
+        }
+    }
+
+    /// Says which layer it is that is no archive.
+    #[must_use]
+    pub fn of_layer(self, layer: &Descriptor) -> Self {
+        match self {
+            UnpackError::Foreign(why) => UnpackError::Foreign(format!(
+                "the artifact holds no Wasm module: its layer is {}, and {why}",
+                described(layer)
+            )),
+            other => other,
         }
     }
 
@@ -143,7 +166,7 @@ pub fn locate(manifest: &Manifest) -> Result<Payload, UnpackError> {
         .layers
         .iter()
         .rev()
-        .filter(|layer| of_type(ARCHIVES, layer))
+        .filter(|layer| of_type(ARCHIVES, layer) && !is_plain_file(layer))
         .cloned()
         .collect();
     if archives.is_empty() {
@@ -164,6 +187,27 @@ fn is_wasm_name(name: &str) -> bool {
     std::path::Path::new(name)
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("wasm"))
+}
+
+/// Whether `oras push` typed it as an archive for want of a better type.
+fn is_plain_file(layer: &Descriptor) -> bool {
+    let title = layer.annotations.get(annotation::TITLE);
+    title.is_some_and(|title| {
+        let title = title.to_ascii_lowercase();
+        let archive = [".tar", ".tar.gz", ".tgz"];
+        !archive.iter().any(|end| title.ends_with(end))
+    }) && !layer
+        .annotations
+        .contains_key("io.deis.oras.content.unpack")
+}
+
+/// A layer's type, and its name where it has one.
+fn described(layer: &Descriptor) -> String {
+    let of_type = format!("`{}`", printable(&layer.media_type));
+    match layer.annotations.get(annotation::TITLE) {
+        Some(title) => format!("`{}` of type {of_type}", printable(title)),
+        None => of_type,
+    }
 }
 
 fn is_spin_application(manifest: &Manifest) -> bool {
@@ -205,10 +249,7 @@ fn nothing(manifest: &Manifest) -> UnpackError {
         return UnpackError::content("the layers are compressed by zstd, which is not supported")
             .with_hint("copy the image with `skopeo copy --dest-compress-format gzip` first");
     }
-    let types = manifest
-        .layers
-        .iter()
-        .map(|layer| format!("`{}`", printable(&layer.media_type)));
+    let types = manifest.layers.iter().map(described);
     let error = UnpackError::content(format!(
         "the artifact holds no Wasm: its layers are {}",
         list(types)
@@ -216,6 +257,8 @@ fn nothing(manifest: &Manifest) -> UnpackError {
     let all = |part: &str| manifest.layers.iter().all(|l| l.media_type.contains(part));
     if all("sigstore") || all("cosign") {
         error.with_hint("this is a signature: pull what it signs")
+    } else if manifest.layers.iter().any(is_plain_file) {
+        error.with_hint(PUSH_AS_WASM)
     } else {
         error.with_hint("check the reference, and the tag")
     }
@@ -264,6 +307,12 @@ struct Execution {
 }
 
 impl Wanted {
+    /// The file that Istio's rules name, in the root.
+    #[must_use]
+    pub fn plugin() -> Self {
+        Wanted::Path(compat::FILE.to_owned())
+    }
+
     /// Which file an image means: the one that its config runs; else `plugin.wasm`
     /// where the manifest says `module.wasm.image/variant`; else the only one.
     /// `config` is the blob, checked against its digest; one that is no config of an

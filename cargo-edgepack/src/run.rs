@@ -120,7 +120,7 @@ impl App {
     fn new(printer: Printer, cli: &Cli) -> Result<Self, Error> {
         let cancel = Arc::new(Cancel::default());
         let handler = Arc::clone(&cancel);
-        ctrlc::set_handler(move || handler.set())
+        ctrlc::set_handler(move || handler.signal())
             .map_err(|e| Error::Internal(format!("failed to listen for signals: {e}")))?;
         let executable =
             std::env::current_exe().map_err(Error::io("find", "the tool's own executable"))?;

@@ -156,6 +156,13 @@ impl Failure {
             Ok(envelope) => words(&envelope),
             Err(_) => (Vec::new(), String::new()),
         };
+        let request = request.into();
+        // What Go's and nginx's servers say to a request without TLS.
+        let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+        let wants_tls = status == StatusCode::BAD_REQUEST
+            && request.contains(" http://")
+            && (text.contains("http request to an https server")
+                || text.contains("http request was sent to https port"));
         let retry = match status.as_u16() {
             429 | 503 => match retry_after.and_then(parse_retry_after) {
                 Some(wait) if wait > MAX_RETRY_AFTER => Retry::Never,
@@ -166,14 +173,17 @@ impl Failure {
             _ => Retry::Never,
         };
         Failure {
-            request: request.into(),
+            request,
             status: Some(status),
             message,
             codes,
             retry,
             unconnected: false,
             silent: false,
-            hint: None,
+            hint: wants_tls.then(|| {
+                "the registry speaks TLS at this port: leave out --plain-http, and take it off the list `publish.plain-http`"
+                    .to_owned()
+            }),
             altered: false,
             excess: false,
         }

@@ -141,6 +141,9 @@ impl Client {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
+        if !direct {
+            sound_proxies()?;
+        }
         let mut builder = self.builder(direct);
         if plain {
             // Nobody is asked for a certificate: reading all of the system's takes longer
@@ -307,8 +310,40 @@ pub async fn read_failure(method: &Method, reply: Response, timeout: Duration) -
     Failure::reply(what, status, retry_after.as_deref(), &body)
 }
 
-/// The proxies that the environment names.
-fn proxies() -> impl Iterator<Item = String> {
+/// Refuses an address of a proxy that would be passed over in silence. What is wrong with
+/// it is not shown: it may hold a password.
+fn sound_proxies() -> Result<(), Failure> {
+    let wrong = proxies().find(|(_, value)| !is_proxy(value));
+    wrong.map_or(Ok(()), |(name, _)| {
+        let failure = Failure::protocol(
+            "setting up HTTP",
+            format!("{name} is no address of a proxy"),
+        );
+        Err(Failure {
+            hint: Some(format!(
+                "it has the form http://HOST:PORT: mend it, or unset {name}"
+            )),
+            ..failure
+        })
+    })
+}
+
+fn is_proxy(value: &str) -> bool {
+    const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+    let address = if value.contains("://") {
+        Url::parse(value)
+    } else if value.trim_end_matches('/').contains('/') {
+        return false;
+    } else {
+        Url::parse(&format!("http://{value}"))
+    };
+    address.is_ok_and(|url| {
+        SCHEMES.contains(&url.scheme()) && url.host_str().is_some_and(|h| !h.is_empty())
+    })
+}
+
+/// The proxies that the environment names, and the variables.
+fn proxies() -> impl Iterator<Item = (&'static str, String)> {
     const NAMES: [&str; 6] = [
         "HTTPS_PROXY",
         "https_proxy",
@@ -319,14 +354,14 @@ fn proxies() -> impl Iterator<Item = String> {
     ];
     let values = NAMES
         .into_iter()
-        .filter_map(|name| std::env::var(name).ok());
-    values.filter(|value| !value.is_empty())
+        .filter_map(|name| Some((name, std::env::var(name).ok()?)));
+    values.filter(|(_, value)| !value.is_empty())
 }
 
 /// Whether the environment names a proxy on this machine.
 fn local_proxy() -> bool {
     proxies()
-        .filter_map(|value| Url::parse(&value).ok())
+        .filter_map(|(_, value)| Url::parse(&value).ok())
         .any(|url| url.host_str().is_some_and(is_loopback))
 }
 
@@ -421,5 +456,27 @@ async fn cancelled(cancel: &Cancel) {
 async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_proxies_from_typos() {
+        for (value, sound) in [
+            ("http://proxy:3128", true),
+            ("http://user:password@10.0.0.1:3128/", true),
+            ("socks5h://proxy:1080", true),
+            ("proxy.example:3128", true),
+            ("http//proxy:3128", false),
+            ("http://", false),
+            ("ftp://proxy:21", false),
+            ("http://proxy:port", false),
+            ("::::", false),
+        ] {
+            assert_eq!(is_proxy(value), sound, "{value}");
+        }
     }
 }

@@ -90,6 +90,8 @@ struct Archive<R> {
     reader: R,
     /// How much may still be read.
     left: u64,
+    /// Whether a header was read that makes it an archive.
+    begun: bool,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -97,6 +99,7 @@ impl<R: BufRead> Archive<R> {
         Archive {
             reader,
             left: limit,
+            begun: false,
         }
     }
 
@@ -116,7 +119,7 @@ impl<R: BufRead> Archive<R> {
                 return Err(if first == path {
                     UnpackError::content(format!("the layer holds `{path}` twice"))
                 } else {
-                    UnpackError::content(format!(
+                    UnpackError::Several(format!(
                         "the layer holds several modules: `{first}` and `{path}`"
                     ))
                 });
@@ -189,7 +192,14 @@ impl<R: BufRead> Archive<R> {
             return Ok(None);
         }
         let mut header = Header::new_old();
-        self.exact(header.as_mut_bytes())?;
+        match self.exact(header.as_mut_bytes()) {
+            Err(UnpackError::Read(e))
+                if !self.begun && e.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                return Err(foreign());
+            }
+            read => read?,
+        }
         let bytes = header.as_bytes();
         if bytes.iter().all(|b| *b == 0) {
             // To the end: a checksum of gzip's is there, and it has to be right.
@@ -211,8 +221,13 @@ impl<R: BufRead> Archive<R> {
             .sum::<u32>()
             + 8 * u32::from(b' ');
         if header.cksum().ok() != Some(sum) {
-            return Err(damaged("it is no tar archive, or a header of it is broken"));
+            return Err(if self.begun {
+                damaged("a header of it is broken")
+            } else {
+                foreign()
+            });
         }
+        self.begun = true;
         Ok(Some(header))
     }
 
@@ -354,6 +369,10 @@ fn padded(size: u64) -> Result<u64, UnpackError> {
 
 fn damaged(what: &str) -> UnpackError {
     UnpackError::Read(io::Error::new(io::ErrorKind::InvalidData, what))
+}
+
+fn foreign() -> UnpackError {
+    UnpackError::Foreign("it is no tar archive".to_owned())
 }
 
 fn too_short() -> UnpackError {

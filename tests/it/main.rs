@@ -40,6 +40,7 @@ mod publish;
 mod publish_faults;
 mod publish_layout;
 mod publish_lines;
+mod pull_refusals;
 mod registry_itself;
 mod registry_peers;
 mod report;

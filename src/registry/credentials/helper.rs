@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::{Credential, Secret};
+use crate::cancel;
 use crate::error::Error;
 use crate::registry::failure::printable;
 
-/// Some ask the user for a password of their own.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Some ask another service, or the user.
+const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_OUTPUT: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -94,9 +95,14 @@ fn run(helper: &str, action: &str, input: &str) -> Result<Ended, Error> {
         // One that knows the answer need not read the question.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let status = wait(&mut child).map_err(problem)?;
-    let Some(success) = status else {
-        return Err(failed(helper, action, "it did not come to an end"));
+    let success = match wait(&mut child, PATIENCE).map_err(problem)? {
+        Waited::Ended(success) => success,
+        Waited::TooLong => {
+            let seconds = PATIENCE.as_secs();
+            let why = format!("it has not answered within {seconds} seconds");
+            return Err(failed(helper, action, &why));
+        }
+        Waited::Interrupted => return Err(Error::Interrupted),
     };
     let [stdout, stderr] = [stdout, stderr].map(|thread| thread.join().unwrap_or_default());
     Ok(if success {
@@ -118,20 +124,48 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<S
     })
 }
 
-/// Whether it ended well; none where it had to be ended.
-fn wait(child: &mut Child) -> std::io::Result<Option<bool>> {
+#[derive(Debug, PartialEq, Eq)]
+enum Waited {
+    /// Whether well.
+    Ended(bool),
+    TooLong,
+    Interrupted,
+}
+
+/// Waits for its end, and ends it where that takes too long.
+fn wait(child: &mut Child, patience: Duration) -> std::io::Result<Waited> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.success()));
+            return Ok(Waited::Ended(status.success()));
         }
-        if started.elapsed() > PATIENCE {
+        let interrupted = cancel::is_signalled();
+        if interrupted || started.elapsed() > patience {
             child.kill()?;
             child.wait()?;
-            return Ok(None);
+            return Ok(if interrupted {
+                Waited::Interrupted
+            } else {
+                Waited::TooLong
+            });
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn does_not_wait_for_ever() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let waited = wait(&mut child, Duration::from_millis(50)).unwrap();
+        assert_eq!(waited, Waited::TooLong);
+        assert!(child.try_wait().unwrap().is_some(), "it was ended");
+        let mut child = Command::new("true").spawn().unwrap();
+        assert_eq!(wait(&mut child, PATIENCE).unwrap(), Waited::Ended(true));
     }
 }

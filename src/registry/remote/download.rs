@@ -161,9 +161,9 @@ impl Remote {
             ))
         };
         if let Some(length) = reply.content_length()
-            && sink.length + length > blob.size
+            && sink.length.saturating_add(length) > blob.size
         {
-            return Err(wrong_size(sink.length + length));
+            return Err(wrong_size(sink.length.saturating_add(length)));
         }
         let timeout = self.session.client().options.timeout;
         let (started, before) = (Instant::now(), sink.length);
