@@ -43,6 +43,8 @@ const MAX_CHUNK: u64 = 64 << 20;
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 /// The first chunk, by which the others are measured, and the least of them.
 const FIRST_CHUNK: u64 = 8 << 20;
+/// A chunk that only finds out whether the registry is where we think.
+const PROBE: u64 = 64 << 10;
 /// What a chunk should take at most: whoever interrupts an upload waits for its end.
 const CHUNK_SECONDS: f64 = 2.0;
 /// How often a registry may ask for a new token while nothing moves.
@@ -87,6 +89,8 @@ struct Place {
     location: Url,
     offset: u64,
     min_chunk: u64,
+    /// The offset is ours: the registry does not say what it has.
+    unsure: bool,
 }
 
 /// Why a step failed, and what is known then.
@@ -226,7 +230,10 @@ impl Remote {
                 ..asked
             }),
             // It finds out by itself whether we are right.
-            Standing::Unsaid if !lost && place.offset > 0 => Some(place),
+            Standing::Unsaid if !lost && place.offset > 0 => Some(Place {
+                unsure: true,
+                ..place
+            }),
             Standing::Unsaid | Standing::Gone => None,
         }
     }
@@ -257,7 +264,12 @@ impl Remote {
             Style::Chunks(index) => {
                 upload.bookmark.save(here);
                 while here.offset < size {
-                    let chunk = speed.chunk_size(index, size).max(here.min_chunk);
+                    let chunk = if here.unsure {
+                        PROBE
+                    } else {
+                        speed.chunk_size(index, size)
+                    };
+                    let chunk = chunk.max(here.min_chunk);
                     let end = here.offset.saturating_add(chunk).min(size);
                     // Whoever interrupts us waits until it is known where we stand.
                     let whole_chunk = self.session.client().chunk().await;
@@ -265,7 +277,9 @@ impl Remote {
                     self.patch(upload, here, end, check, speed.alone).await?;
                     upload.bookmark.save(here);
                     drop(whole_chunk);
-                    speed.measured(here.offset - before, started.elapsed());
+                    if chunk > PROBE {
+                        speed.measured(here.offset - before, started.elapsed());
+                    }
                     (upload.on_progress)(here.offset);
                 }
                 check.finish(upload.file, size)?;
@@ -342,6 +356,7 @@ impl Remote {
             here.location = next;
         }
         here.offset = has;
+        here.unsure = false;
         Ok(())
     }
 
@@ -415,6 +430,7 @@ impl Remote {
             location: at.clone(),
             offset,
             min_chunk: 0,
+            unsure: false,
         }))
     }
 }
@@ -517,6 +533,7 @@ fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
         location,
         offset,
         min_chunk,
+        unsure: false,
     })
 }
 

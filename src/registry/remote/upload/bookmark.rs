@@ -44,6 +44,7 @@ impl<'a> Bookmark<'a> {
             location: Url::parse(location).ok()?,
             offset: offset.parse().ok()?,
             min_chunk: 0,
+            unsure: false,
         })
     }
 
