@@ -23,11 +23,12 @@ use crate::wasm::proposals::{self, Proposals};
 use crate::wasm::segments;
 use crate::wasm::{
     COMPONENT_COMPONENT_SECTION, COMPONENT_CORE_MODULE_SECTION, CUSTOM_SECTION, Edit, Kind,
-    Section, Wasm, append_section, rewrite, sections,
+    Section, Wasm, rewrite,
 };
 
 #[cfg(feature = "binaryen")]
 pub mod binaryen;
+mod custom;
 pub mod dispatch;
 mod distrust;
 pub(crate) mod entry;
@@ -41,6 +42,7 @@ pub mod search;
 mod transform;
 pub mod worker;
 
+use custom::{NAMES, with_custom_sections, without};
 use entry::Entry;
 pub(crate) use entry::mismatch;
 pub use level::{Level, Measure};
@@ -61,11 +63,6 @@ const SILENTLY_DROPPED: &[&str] = &[
     // Points at code offsets, which no longer hold.
     "metadata.code.*",
 ];
-
-/// The names of functions, of which the optimiser knows where they go.
-const NAMES: &str = "name";
-/// Sections that speak of code by its place: they hold for the code that they came with.
-const OF_THE_CODE: &[&str] = &[".debug_*", "linking", "reloc.*", "metadata.code.*"];
 
 /// Components nested deeper than this are carried over as they are.
 const MAX_DEPTH: usize = 100;
@@ -554,74 +551,6 @@ fn known(used: Result<Proposals, proposals::Invalid>) -> Result<Proposals, Error
 fn problem(invalid: &proposals::Invalid) -> String {
     let first = invalid.problems.first();
     first.map_or_else(String::new, ToString::to_string)
-}
-
-/// A module without the custom sections that `is_kept` does not want: itself where
-/// none goes.
-fn without(
-    bytes: &[u8],
-    mut is_kept: impl FnMut(&Section<'_>) -> bool,
-) -> Result<Cow<'_, [u8]>, wasmparser::Error> {
-    let all = sections(bytes)?;
-    let kept: Vec<bool> = all
-        .iter()
-        .map(|section| section.id != CUSTOM_SECTION || is_kept(section))
-        .collect();
-    if kept.iter().all(|kept| *kept) {
-        return Ok(Cow::Borrowed(bytes));
-    }
-    let mut kept = kept.into_iter();
-    let edited = rewrite::<wasmparser::Error>(bytes, |_| {
-        Ok(if kept.next().unwrap_or(true) {
-            Edit::Keep
-        } else {
-            Edit::Drop
-        })
-    })?;
-    Ok(Cow::Owned(edited))
-}
-
-/// Puts the custom sections of `donor` around `module`: those that stood before
-/// every other section in front (`dylink.0` has to be first), the rest behind. Those
-/// that hold for the donor's code alone stay behind, and their names are pushed to
-/// `dropped`.
-fn with_custom_sections(
-    module: Vec<u8>,
-    donor: &[u8],
-    dropped: &mut Vec<String>,
-) -> Result<Vec<u8>, wasmparser::Error> {
-    let donated = sections(donor)?;
-    let of_the_code = Patterns::new(OF_THE_CODE);
-    let front = donated.iter().take_while(|s| s.id == CUSTOM_SECTION);
-    let front = front.count();
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (place, section) in donated.iter().enumerate() {
-        let name = section.name.unwrap_or_default();
-        if section.id != CUSTOM_SECTION || name == NAMES {
-            continue;
-        }
-        if of_the_code.cover(name) {
-            let name = name.escape_debug();
-            dropped.push(format!("`{name}`, which is about code that has changed"));
-        } else if place < front {
-            before.push(section);
-        } else {
-            after.push(section);
-        }
-    }
-    if before.is_empty() && after.is_empty() {
-        return Ok(module);
-    }
-    let (header, body) = module.split_at(module.len().min(8));
-    let mut out = header.to_vec();
-    for section in before {
-        append_section(&mut out, section.id, section.payload());
-    }
-    out.extend_from_slice(body);
-    for section in after {
-        append_section(&mut out, section.id, section.payload());
-    }
-    Ok(out)
 }
 
 #[cfg(test)]

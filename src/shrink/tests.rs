@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::finding::Severity;
+use crate::wasm::sections;
 
 type Answer = fn(&[u8]) -> Result<Vec<u8>, OptimizeError>;
 
