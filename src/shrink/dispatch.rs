@@ -329,8 +329,8 @@ impl Reencode for Lowering {
         Ok(match operator {
             Operator::RefFunc { function_index } if !self.is_constant => {
                 let number = self.numbers.get(&function_index);
-                // Nothing calls it: any number does.
-                Instruction::I32Const(number.copied().unwrap_or_default())
+                let number = number.ok_or_else(|| refused("a reference that nothing calls"))?;
+                Instruction::I32Const(*number)
             }
             Operator::CallRef { type_index } => Instruction::Call(self.dispatcher(type_index)?),
             Operator::ReturnCallRef { type_index } => {

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::support::engine::call_without;
 use crate::support::tool::{Place, run};
 
 const MODULE: &str = r#"(module
@@ -34,18 +35,7 @@ fn shrunk(place: &Place, args: &[&str]) -> (Value, Vec<u8>) {
 fn call(module: &[u8], name: &str, argument: i32) -> Result<i32, String> {
     let mut config = wasmi::Config::default();
     config.wasm_sign_extension(false);
-    let engine = wasmi::Engine::new(&config);
-    let module = wasmi::Module::new(&engine, module).map_err(|e| e.to_string())?;
-    let mut store = wasmi::Store::new(&engine, ());
-    let instance = wasmi::Linker::<()>::new(&engine)
-        .instantiate_and_start(&mut store, &module)
-        .map_err(|e| e.to_string())?;
-    let function = instance
-        .get_typed_func::<i32, i32>(&store, name)
-        .map_err(|e| e.to_string())?;
-    function
-        .call(&mut store, argument)
-        .map_err(|e| e.to_string())
+    call_without(&config, module, name, argument)
 }
 
 #[test]

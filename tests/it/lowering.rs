@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::engine::{Engine, Value, call_core};
+use crate::support::engine::{Engine, Value, call_core, call_without};
 use crate::support::tool::Place;
 
 const CONVERSIONS: &[&str] = &[
@@ -17,7 +17,7 @@ const CONVERSIONS: &[&str] = &[
     "i64.trunc_sat_f64_u",
 ];
 
-/// An interpreter of WebAssembly 1.0 that takes and runs the module, or says why not.
+/// Whether an interpreter of WebAssembly 1.0 takes and runs the module; or why not.
 fn in_an_old_host(module: &[u8]) -> Result<(), String> {
     let mut config = wasmi::Config::default();
     config
@@ -26,16 +26,7 @@ fn in_an_old_host(module: &[u8]) -> Result<(), String> {
         .wasm_bulk_memory(false)
         .wasm_reference_types(false)
         .wasm_multi_value(false);
-    let engine = wasmi::Engine::new(&config);
-    let module = wasmi::Module::new(&engine, module).map_err(|e| e.to_string())?;
-    let mut store = wasmi::Store::new(&engine, ());
-    let instance = wasmi::Linker::<()>::new(&engine)
-        .instantiate_and_start(&mut store, &module)
-        .map_err(|e| e.to_string())?;
-    let run = instance
-        .get_typed_func::<(), ()>(&store, "run")
-        .map_err(|e| e.to_string())?;
-    run.call(&mut store, ()).map_err(|e| e.to_string())
+    call_without(&config, module, "run", ())
 }
 
 /// Takes the proposals out at each level; what the calls gave before and after has to

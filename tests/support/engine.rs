@@ -25,6 +25,7 @@ use wasmtime_wasi_http::{
 
 mod interpreter;
 
+pub use interpreter::call_without;
 use interpreter::{WasmiInstance, wasmi_run_wasip1};
 
 /// Some seconds' worth, in the slower of the engines too.

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -22,6 +22,7 @@ use self::check::Check;
 use self::look::Look;
 pub use self::small::Begun;
 use self::source::{Meter, body};
+use self::speed::{CHUNKS, Speed};
 use super::Remote;
 use crate::oci::Descriptor;
 use crate::registry::failure::{Failure, Retry, describe};
@@ -33,20 +34,12 @@ mod check;
 mod look;
 mod small;
 mod source;
+mod speed;
 
 /// A blob up to this size goes up in one piece.
 const MAX_WHOLE: u64 = 8 << 20;
-/// No chunk is larger.
-const MAX_CHUNK: u64 = 64 << 20;
-/// Sizes of chunks, the next for registries that find the last too large, and for
-/// connections that do not live as long.
-const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
-/// The first chunk, by which the others are measured, and the least of them.
-const FIRST_CHUNK: u64 = 8 << 20;
 /// A chunk that only finds out whether the registry is where we think.
 const PROBE: u64 = 64 << 10;
-/// What a chunk should take at most: whoever interrupts an upload waits for its end.
-const CHUNK_SECONDS: f64 = 2.0;
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
 const UPLOAD_ID_HEADER: &str = "docker-upload-uuid";
@@ -449,39 +442,6 @@ fn tells_nothing(failure: &Failure) -> bool {
         Some(400 | 405 | 415 | 501)
     ) && !failure.has_code("BLOB_UPLOAD_UNKNOWN")
         && !failure.has_code("BLOB_UPLOAD_INVALID")
-}
-
-/// How an upload gets on.
-#[derive(Default)]
-struct Speed {
-    /// Bytes a second, of the last chunk.
-    rate: Option<f64>,
-    /// Each chunk goes over a connection of its own.
-    alone: bool,
-}
-
-impl Speed {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn measured(&mut self, bytes: u64, took: Duration) {
-        self.rate = Some(bytes as f64 / took.as_secs_f64().max(1e-6));
-    }
-
-    /// The first try is a quarter of the blob at most: what a request costs counts less
-    /// then, and no more than that is lost.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is bounded afterwards"
-    )]
-    fn chunk_size(&self, index: usize, blob: u64) -> u64 {
-        if index > 0 {
-            return CHUNKS[index];
-        }
-        let most = (blob / 4).clamp(CHUNKS[0], MAX_CHUNK);
-        self.rate.map_or(FIRST_CHUNK, |rate| {
-            ((rate * CHUNK_SECONDS) as u64).clamp(FIRST_CHUNK, most)
-        })
-    }
 }
 
 /// Another way to upload, where the registry did not take this one.

@@ -18,6 +18,30 @@ fn wasmi_load<T>(bytes: &[u8], data: T) -> (wasmi::Store<T>, wasmi::Module) {
     (store, module)
 }
 
+/// Calls an export in an interpreter with that configuration, which gives no imports and may
+/// lack proposals; why not, where it does not take the module or the call traps.
+pub fn call_without<P, R>(
+    config: &wasmi::Config,
+    bytes: &[u8],
+    name: &str,
+    args: P,
+) -> Result<R, String>
+where
+    P: wasmi::WasmParams,
+    R: wasmi::WasmResults,
+{
+    let engine = wasmi::Engine::new(config);
+    let module = wasmi::Module::new(&engine, bytes).map_err(|e| e.to_string())?;
+    let mut store = wasmi::Store::new(&engine, ());
+    let instance = wasmi::Linker::<()>::new(&engine)
+        .instantiate_and_start(&mut store, &module)
+        .map_err(|e| e.to_string())?;
+    let function = instance
+        .get_typed_func::<P, R>(&store, name)
+        .map_err(|e| e.to_string())?;
+    function.call(&mut store, args).map_err(|e| e.to_string())
+}
+
 pub fn wasmi_run_wasip1(bytes: &[u8], args: &[&str], stdin: &[u8]) -> Observed {
     use wasi_common::pipe::{ReadPipe, WritePipe};
     use wasi_common::sync::{clocks_ctx, sched_ctx};
