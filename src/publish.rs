@@ -167,16 +167,21 @@ pub struct Item {
 }
 
 impl Item {
-    /// Signs it where it is now, and attests what there is to attest.
-    async fn sign(&self, place: Place<'_>) -> Result<(Vec<Signed>, Vec<bool>), Error> {
+    /// Signs it where it is now, and attests what there is to attest. Both are `expected` to
+    /// be there where the artifact was.
+    async fn sign(
+        &self,
+        place: Place<'_>,
+        expected: bool,
+    ) -> Result<(Vec<Signed>, Vec<bool>), Error> {
         let Some(signing) = &self.signing else {
             return Ok((Vec::new(), Vec::new()));
         };
         let Bundle {
             manifest, bytes, ..
         } = &self.bundle;
-        let ready =
-            attach::prepare(place, manifest, bytes, &signing.formats, signing.epoch).await?;
+        let Signing { formats, epoch, .. } = &**signing;
+        let ready = attach::prepare(place, manifest, bytes, formats, *epoch, expected).await?;
         let signed = attach::sign(place, manifest, signing, &ready).await?;
         let mut attested = Vec::new();
         for attestation in &self.attestations {
@@ -338,7 +343,7 @@ impl Push<'_> {
             set && bundle.referrers.is_empty() && bundle.subject.is_none() && signing.is_none();
         self.push(&remote, bundle, complete, !by_tag).await?;
         // Before the tags: none may name what is not signed yet.
-        let (signatures, attested) = self.item.sign(Place::Remote(&remote)).await?;
+        let (signatures, attested) = self.item.sign(Place::Remote(&remote), complete).await?;
         let mut done = Vec::new();
         for (name, state) in states {
             if wanted(state) {
@@ -535,7 +540,7 @@ pub async fn copy_to_layout(
         }
     }
     copy_bundle(&item.layout, &item.bundle, to)?;
-    let signed = item.sign(Place::Layout(to)).await?;
+    let signed = item.sign(Place::Layout(to), false).await?;
     if item.tags.is_empty() {
         to.tag(&item.bundle.manifest, None)?;
     }

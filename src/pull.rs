@@ -139,7 +139,8 @@ impl Source {
     ) -> Result<(T, (Descriptor, Vec<u8>, Ready)), Error> {
         let found = async {
             let (manifest, bytes) = self.pin().await?;
-            let ready = attach::prepare(self.place(), &manifest, &bytes, formats, epoch).await?;
+            let ready =
+                attach::prepare(self.place(), &manifest, &bytes, formats, epoch, false).await?;
             Ok((manifest, bytes, ready))
         };
         futures_util::future::try_join(other, found).await

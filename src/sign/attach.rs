@@ -80,8 +80,9 @@ impl Ready {
 }
 
 /// Prepares a place for signatures of a manifest in it, whose bytes are given too. `epoch`
-/// is the time that they are to carry, the artifact's own where there is none. What is put
-/// there is referred to by nothing yet, and the same for every signer.
+/// is the time that they are to carry, the artifact's own where there is none. Unless the
+/// signatures are `expected` there, blobs that each of them needs are put there: they are
+/// referred to by nothing yet, and the same for every signer.
 ///
 /// # Errors
 ///
@@ -92,10 +93,13 @@ pub async fn prepare(
     bytes: &[u8],
     formats: &[Format],
     epoch: Option<Timestamp>,
+    expected: bool,
 ) -> Result<Ready, Error> {
     let bundle = formats.contains(&Format::Bundle);
     let mut blobs = Vec::new();
-    if let Place::Remote(remote) = place {
+    if let Place::Remote(remote) = place
+        && !expected
+    {
         if bundle {
             blobs.push(empty());
         }
@@ -107,7 +111,7 @@ pub async fn prepare(
     let found = async {
         let referrers = place.referrers(&manifest.digest).await?;
         // Where there are some, the signature may be among them.
-        let begun = if bundle && referrers.is_empty() {
+        let begun = if bundle && !expected && referrers.is_empty() {
             place.expect_blob().await?
         } else {
             None
