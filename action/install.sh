@@ -6,16 +6,20 @@
 
 # The platform as Rust names it; empty where there are no releases for it.
 platform() {
-    local system machine
+    local system machine minor
     case "${RUNNER_OS:-$(uname -s)}" in
-        Linux) system=unknown-linux-gnu ;;
+        Linux)
+            # The static one runs anywhere; the other takes the glibc that it was linked with.
+            system=unknown-linux-musl
+            minor=$({ ldd --version 2>/dev/null || true; } | sed -n '1s/.* 2\.\([0-9][0-9]*\).*/\1/p')
+            if [[ ${minor:-0} -ge 35 ]]; then
+                system=unknown-linux-gnu
+            fi
+            ;;
         macOS | Darwin) system=apple-darwin ;;
         Windows | MINGW* | MSYS* | CYGWIN*) system=pc-windows-msvc ;;
         *) return 0 ;;
     esac
-    if [[ $system == unknown-linux-gnu ]] && { ldd --version 2>&1 || true; } | grep -qi musl; then
-        system=unknown-linux-musl
-    fi
     case "${RUNNER_ARCH:-$(uname -m)}" in
         X64 | x86_64 | amd64) machine=x86_64 ;;
         ARM64 | aarch64 | arm64) machine=aarch64 ;;

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 use sha2::Digest as _;
 
 /// An image manifest.
@@ -168,18 +169,29 @@ pub struct Descriptor {
     /// The artifact type, where it refers to a manifest that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// What else others say about it, such as a platform: kept where a list of theirs is
+    /// written anew.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
 }
 
 impl Descriptor {
     /// The descriptor of `bytes`.
     #[must_use]
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::plain(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// Type, digest and size, and nothing else.
+    #[must_use]
+    pub fn plain(media_type: &str, digest: Digest, size: u64) -> Self {
         Descriptor {
             media_type: media_type.to_owned(),
-            digest: Digest::of(bytes),
-            size: bytes.len() as u64,
+            digest,
+            size,
             annotations: Annotations::new(),
             artifact_type: None,
+            rest: Map::new(),
         }
     }
 }
@@ -212,17 +224,84 @@ pub struct Manifest {
 
 /// An image index, as an image layout's `index.json` holds it.
 /// <https://github.com/opencontainers/image-spec/blob/main/image-index.md>
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawIndex")]
 pub struct Index {
     /// Always 2.
     pub schema_version: u8,
     /// [`MEDIA_TYPE_INDEX`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests.
-    #[serde(default)]
     pub manifests: Vec<Descriptor>,
+    /// Entries with digests of other algorithms, which are nothing to us but stay listed.
+    pub others: Vec<Value>,
+    /// What else it says.
+    pub rest: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawIndex {
+    schema_version: u8,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Vec<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+impl TryFrom<RawIndex> for Index {
+    type Error = serde_json::Error;
+
+    fn try_from(raw: RawIndex) -> Result<Self, serde_json::Error> {
+        let is_other = |entry: &Value| {
+            let digest = entry["digest"].as_str().and_then(|d| d.split_once(':'));
+            digest.is_some_and(|(algorithm, _)| algorithm != "sha256" && !algorithm.is_empty())
+        };
+        let (others, ours): (Vec<_>, Vec<_>) = raw.manifests.into_iter().partition(is_other);
+        Ok(Index {
+            schema_version: raw.schema_version,
+            media_type: raw.media_type,
+            manifests: ours
+                .into_iter()
+                .map(serde_json::from_value)
+                .collect::<Result<_, _>>()?,
+            others,
+            rest: raw.rest,
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    schema_version: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<&'a str>,
+    manifests: Vec<Entry<'a>>,
+    #[serde(flatten)]
+    rest: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Ours(&'a Descriptor),
+    Other(&'a Value),
+}
+
+impl Serialize for Index {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ours = self.manifests.iter().map(Entry::Ours);
+        Written {
+            schema_version: self.schema_version,
+            media_type: self.media_type.as_deref(),
+            manifests: ours.chain(self.others.iter().map(Entry::Other)).collect(),
+            rest: &self.rest,
+        }
+        .serialize(serializer)
+    }
 }
 
 impl Default for Index {
@@ -231,6 +310,8 @@ impl Default for Index {
             schema_version: 2,
             media_type: Some(MEDIA_TYPE_INDEX.to_owned()),
             manifests: Vec::new(),
+            others: Vec::new(),
+            rest: Map::new(),
         }
     }
 }

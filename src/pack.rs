@@ -249,12 +249,13 @@ fn module_layer(module: &Validated, metadata: &Metadata, media_type: &str) -> Bl
     let title = format!("{}.wasm", metadata.name);
     Blob {
         descriptor: Descriptor {
-            media_type: media_type.to_owned(),
-            // Known from validation: hashing a large module twice takes its time.
-            digest: module.digest().clone(),
-            size: module.wasm().bytes().len() as u64,
             annotations: Annotations::from([(annotation::TITLE.to_owned(), title)]),
-            artifact_type: None,
+            // Known from validation: hashing a large module twice takes its time.
+            ..Descriptor::plain(
+                media_type,
+                module.digest().clone(),
+                module.wasm().bytes().len() as u64,
+            )
         },
         bytes: module.wasm().bytes().to_vec(),
     }

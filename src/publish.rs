@@ -87,11 +87,8 @@ impl Bundle {
         let bytes = layout.read(manifest)?;
         let mut blobs = Vec::new();
         let mut children = Vec::new();
-        let mut listed_as = Descriptor {
-            annotations: std::collections::BTreeMap::new(),
-            artifact_type: None,
-            ..manifest.clone()
-        };
+        let mut listed_as =
+            Descriptor::plain(&manifest.media_type, manifest.digest.clone(), manifest.size);
         let mut subject = None;
         if matches!(
             manifest.media_type.as_str(),
@@ -99,6 +96,11 @@ impl Bundle {
         ) {
             let index: Index =
                 serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
+            if !index.others.is_empty() {
+                return Err(no_manifest(
+                    "it lists others by digests that are no sha256".into(),
+                ));
+            }
             for child in &index.manifests {
                 children.push(Self::read_at(layout, subjects, child, depth + 1)?);
             }

@@ -445,13 +445,7 @@ fn layers(manifest: &Manifest) -> (BTreeMap<Key, Descriptor>, u64) {
             Some(key) => {
                 let descriptor = described(
                     &key,
-                    Descriptor {
-                        media_type: MEDIA_TYPE_ENTRY.to_owned(),
-                        digest: layer.digest.clone(),
-                        size: layer.size,
-                        annotations: Annotations::new(),
-                        artifact_type: None,
-                    },
+                    Descriptor::plain(MEDIA_TYPE_ENTRY, layer.digest.clone(), layer.size),
                 );
                 found.insert(key, descriptor);
             }

@@ -12,6 +12,8 @@ use crate::registry::reference::{LATEST, is_tag};
 
 /// The pattern that is used where none is given.
 pub const DEFAULT_PATTERN: &str = "{version}";
+/// What a version is but for what comes behind a `-` or a `+`.
+const NUMBERS: [&str; 3] = ["{major}", "{minor}", "{patch}"];
 const PLACEHOLDERS: &[&str] = &["version", "major", "minor", "patch", "name"];
 
 /// A tag that is going to be set.
@@ -70,9 +72,12 @@ pub fn expand(
                 hint: Some("a tag has letters, digits, `.`, `_` and `-`, 128 at most, and does not begin with `.` or `-`".into()),
             });
         }
-        let constant = !pattern.contains("{version}");
-        let moving = constant && (pattern.contains('{') || patterns.configured) || text == LATEST;
-        if moving && prerelease && (patterns.configured || pattern.contains('{')) {
+        // Several versions make the same of it: a word, or a part of the version.
+        let shared =
+            !pattern.contains("{version}") && (patterns.configured || pattern.contains('{'));
+        let whole = NUMBERS.iter().all(|number| pattern.contains(number));
+        let moving = shared && !whole || text == LATEST;
+        if shared && prerelease {
             notes.push(format!(
                 "{} is a prerelease: the tag `{text}` stays where it is",
                 version.unwrap_or_default()
@@ -173,6 +178,10 @@ mod tests {
             [is("v1", false), is("latest", true)]
         );
         assert_eq!(
+            tags(&["v{major}.{minor}.{patch}", "{patch}"], true, "1.2.3"),
+            [is("v1.2.3", false), is("3", true)]
+        );
+        assert_eq!(
             tags(&["{name}-{version}", "x", "x"], false, "1.2.3").len(),
             2
         );
@@ -185,6 +194,7 @@ mod tests {
             [is("1.2.3-rc.1", false)]
         );
         assert_eq!(tags(&["{major}"], false, "1.2.3-rc.1"), []);
+        assert_eq!(tags(&["v{major}.{minor}.{patch}"], false, "1.2.3-rc.1"), []);
         // A word on the command line is meant.
         assert_eq!(tags(&["latest"], false, "1.2.3-rc.1"), [is("latest", true)]);
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Method, Response, Url};
 
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -87,6 +87,23 @@ pub struct Client {
 
 /// Told of a failure that is going to be tried again after a while.
 pub type OnRetry = dyn Fn(&Failure, Duration) + Send + Sync;
+
+/// What the request of a reply proved who we are with: a reply that asks for it may be
+/// older than our knowing so.
+#[derive(Clone, Debug, Default)]
+pub struct Authorized(pub Option<HeaderValue>);
+
+impl Authorized {
+    fn of(request: &reqwest::Request) -> Self {
+        Authorized(request.headers().get(AUTHORIZATION).cloned())
+    }
+
+    /// That of the request which a reply answers.
+    #[must_use]
+    pub fn behind(reply: &Response) -> Self {
+        reply.extensions().get().cloned().unwrap_or_default()
+    }
+}
 
 impl Client {
     /// # Errors
@@ -197,10 +214,12 @@ impl Client {
     pub async fn execute(&self, request: reqwest::Request) -> Result<Response, Failure> {
         let what = describe(request.method(), request.url());
         let url = request.url().clone();
+        let authorized = Authorized::of(&request);
         let sent = self.http(request.url())?.execute(request);
         match tokio::time::timeout(self.options.timeout, sent).await {
             Ok(reply) => {
-                let reply = reply.map_err(|e| unreachable(what, &url, &e))?;
+                let mut reply = reply.map_err(|e| unreachable(what, &url, &e))?;
+                reply.extensions_mut().insert(authorized);
                 self.reached.store(true, Ordering::Relaxed);
                 Ok(reply)
             }
@@ -221,10 +240,13 @@ impl Client {
     ) -> Result<Response, Failure> {
         let what = describe(request.method(), request.url());
         let client = self.http(request.url())?;
-        tokio::select! {
+        let authorized = Authorized::of(&request);
+        let mut reply = tokio::select! {
             reply = client.execute(request) => reply.map_err(|e| Failure::transport(what, &e)),
             () = stalled => Err(Failure::broken(what, "nothing moves any more")),
-        }
+        }?;
+        reply.extensions_mut().insert(authorized);
+        Ok(reply)
     }
 
     /// To be held while a chunk is on its way, until it is noted where its upload stands.

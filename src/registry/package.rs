@@ -211,6 +211,7 @@ impl Config {
         client: &Arc<Client>,
     ) -> Result<Reference, Error> {
         let (registry, metadata) = self.registry_of(package)?;
+        let fetched = metadata.is_none();
         let metadata = match metadata {
             Some(metadata) => metadata,
             None => fetch_metadata(client, &registry).await?,
@@ -225,7 +226,8 @@ impl Config {
             });
         }
         let oci = metadata.oci.unwrap_or_default();
-        let host = oci.registry.or(metadata.oci_registry).unwrap_or(registry);
+        let host = oci.registry.or(metadata.oci_registry);
+        let host = host.unwrap_or_else(|| registry.clone());
         // The prefix is joined as it is.
         let prefix = oci
             .namespace_prefix
@@ -234,7 +236,19 @@ impl Config {
         let repository = Repository::parse(&format!(
             "{host}/{prefix}{}/{}",
             package.namespace, package.name
-        ))?;
+        ))
+        .map_err(|error| {
+            if !fetched {
+                return error;
+            }
+            let why = crate::registry::failure::printable(&error.to_string());
+            Error::Registry {
+                message: format!(
+                    "{registry} says where its packages are, and it makes no sense: {why}"
+                ),
+                hint: None,
+            }
+        })?;
         let tag = match &package.version {
             Some(version) => tag_from_version(&version.to_string()),
             None => highest(client, &repository).await?,

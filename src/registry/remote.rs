@@ -18,7 +18,7 @@ use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFES
 use crate::registry::credentials::{self, Credential};
 use crate::registry::failure::{Failure, describe};
 use crate::registry::http::{Client, MAX_REPLY, read_body};
-use crate::registry::reference::Repository;
+use crate::registry::reference::{Repository, is_tag};
 use crate::registry::session::{Request, Session, Target};
 
 pub mod download;
@@ -32,6 +32,8 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 const SUBJECT_HEADER: &str = "oci-subject";
 /// A list of tags that goes on for longer is not believed.
 const MAX_PAGES: usize = 1000;
+/// Nor is one with more of them: it is held in memory.
+const MAX_TAGS: usize = 200_000;
 /// Nor is a list of referrers with more pages.
 const MAX_REFERRER_PAGES: usize = 20;
 /// How often the index of a tag is changed again because somebody else did too.
@@ -199,13 +201,22 @@ impl Remote {
             let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
                 Failure::protocol(what, format!("the list of tags makes no sense: {e}"))
             })?;
-            tags.extend(page.tags.unwrap_or_default());
+            // What is no tag cannot be asked for.
+            let found = page.tags.unwrap_or_default();
+            tags.extend(found.into_iter().filter(|tag| is_tag(tag)));
             match next {
+                _ if tags.len() > MAX_TAGS => break,
                 Some(url) => request.target = Target::Given(url),
-                None => break,
+                None => return Ok(tags),
             }
         }
-        Ok(tags)
+        Err(Failure::protocol(
+            format!("GET {}", self.path("tags/list")),
+            format!(
+                "the list of tags does not end, after {} of them",
+                tags.len()
+            ),
+        ))
     }
 
     /// A page of a list: where it is from, what it says, and where the next one is.

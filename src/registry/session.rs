@@ -18,7 +18,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::registry::auth::{Challenge, Token, basic};
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, describe};
-use crate::registry::http::{Client, MAX_REPLY, read_body, read_failure};
+use crate::registry::http::{Authorized, Client, MAX_REPLY, read_body, read_failure};
 use crate::registry::reference::{api_host, is_loopback};
 
 const MAX_REDIRECTS: usize = 8;
@@ -109,28 +109,16 @@ impl Host {
             "https" => true,
             "http" => {
                 let host = url.host_str().unwrap_or_default();
-                let own = url.authority_of_host() == self.name;
-                self.plain_allowed && self.scheme().value == "http" && (own || is_loopback(host))
+                self.plain_allowed
+                    && self.scheme().value == "http"
+                    && (self.is_own(url) || is_loopback(host))
             }
             _ => false,
         }
     }
 
     fn is_own(&self, url: &Url) -> bool {
-        url.scheme() == self.scheme().value && url.authority_of_host() == api_host(&self.name)
-    }
-}
-
-trait Authority {
-    fn authority_of_host(&self) -> String;
-}
-
-impl Authority for Url {
-    /// The host, and the port where it is an unusual one.
-    fn authority_of_host(&self) -> String {
-        let host = self.host_str().unwrap_or_default();
-        self.port()
-            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.url("/").is_ok_and(|own| own.origin() == url.origin())
     }
 }
 
@@ -291,20 +279,23 @@ impl Session {
                 "a host other than the registry asks for credentials",
             ));
         }
-        let known = self.host.challenge();
         let challenge = Challenge::from_headers(&what, reply.headers())?;
         self.host.set_challenge(&challenge);
+        // With several requests at a time, another may have been told before us.
+        let Authorized(refused) = Authorized::behind(reply);
         match &challenge {
             Challenge::Basic => {
-                let refused = known == Some(Challenge::Basic);
-                let usable = self.credential.as_ref().and_then(basic).is_some();
-                if refused || !usable {
-                    return Err(self.unauthorized(what, refused && usable));
+                let ours = self.credential.as_ref().and_then(basic);
+                if ours.is_none() || ours == refused {
+                    return Err(self.unauthorized(what, ours.is_some()));
                 }
             }
             Challenge::Bearer { .. } => {
-                // The token was refused, or there was none: another one.
-                *self.token.lock().await = None;
+                let mut slot = self.token.lock().await;
+                if refused.is_some() && slot.as_ref().and_then(Token::header) == refused {
+                    *slot = None;
+                }
+                drop(slot);
                 self.authorization().await?;
             }
         }
@@ -568,4 +559,27 @@ impl Session {
 pub fn location(reply: &Response) -> Option<Url> {
     let text = reply.headers().get(LOCATION)?.to_str().ok()?;
     reply.url().join(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_needs_no_name_is_the_same_place() {
+        for (name, plain, given, own) in [
+            ("r.example:443", false, "https://r.example/v2/", true),
+            ("r.example", false, "https://r.example:443/v2/", true),
+            ("r.example:80", true, "http://r.example/v2/", true),
+            ("r.example", false, "https://r.example:444/v2/", false),
+            ("r.example:443", false, "https://s.example/v2/", false),
+            ("docker.io", false, "https://registry-1.docker.io/v2/", true),
+            ("docker.io", false, "https://docker.io/v2/", false),
+        ] {
+            let host = Host::new(name, plain, false);
+            let given = Url::parse(given).unwrap();
+            assert_eq!(host.is_own(&given), own, "{name} {given}");
+            assert_eq!(host.allows(&given), own || !plain, "{name} {given}");
+        }
+    }
 }

@@ -285,11 +285,11 @@ async fn add_bundle(
         config: config.descriptor.clone(),
         layers: vec![layer.descriptor.clone()],
         // Type, digest and size alone: a tag in a layout is no part of the artifact.
-        subject: Some(Descriptor {
-            annotations: Annotations::new(),
-            artifact_type: None,
-            ..subject.clone()
-        }),
+        subject: Some(Descriptor::plain(
+            &subject.media_type,
+            subject.digest.clone(),
+            subject.size,
+        )),
         annotations: annotations.clone(),
     };
     let manifest = Blob::new(

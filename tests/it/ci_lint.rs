@@ -2,6 +2,7 @@
 //! the documentation.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -223,6 +224,46 @@ fn a_release_writes_its_sums_into_both() {
         let before = fs::read(&template).unwrap();
         assert_eq!(set(wrong).code, 1);
         assert!(before == fs::read(&template).unwrap());
+    }
+}
+
+#[test]
+fn linux_takes_the_static_archive_where_glibc_is_old_or_another() {
+    let place = Place::new();
+    let ldd = |says: &str| {
+        let script = format!("#!/bin/sh\necho '{says}'\necho 'Copyright 2.99'\n");
+        let file = place.write("bin/ldd", script);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let shell = |shell: &str, script: &str| -> String {
+        let path = format!("{}:/usr/bin:/bin", place.join("bin").display());
+        let mut command = Command::new(shell);
+        command.args(["-euc", script]).env("PATH", path);
+        command.env("RUNNER_OS", "Linux").env("RUNNER_ARCH", "X64");
+        command.current_dir(repository());
+        run(&mut command).exits(0).stdout.trim().to_owned()
+    };
+    let template = "gitlab-template/templates/edgepack/template.yml";
+    let template = fs::read_to_string(repository().join(template)).unwrap();
+    let start = template.find("          system=").unwrap();
+    let end = start + template[start..].find("name=").unwrap();
+    let of_template = format!("{}\necho x86_64-$system", &template[start..end]);
+    for (says, libc) in [
+        ("ldd (Debian GLIBC 2.41-12) 2.41", "gnu"),
+        ("ldd (Ubuntu GLIBC 2.35-0ubuntu3.10) 2.35", "gnu"),
+        ("ldd (Debian GLIBC 2.31-13+deb11u13) 2.31", "musl"),
+        ("ldd (GNU libc) 2.17", "musl"),
+        ("musl libc (x86_64)", "musl"),
+        ("", "musl"),
+    ] {
+        ldd(says);
+        let wanted = format!("x86_64-unknown-linux-{libc}");
+        assert_eq!(
+            shell("bash", ". action/install.sh; platform"),
+            wanted,
+            "{says}"
+        );
+        assert_eq!(shell("sh", &of_template), wanted, "{says}");
     }
 }
 

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::artifact::{Artifact, LAYOUT, REPOSITORY, TAG, module};
-use crate::support::registry::{Fault, Options, Registry};
+use crate::support::artifact::{Artifact, LAYOUT, REPOSITORY, TAG, log_in, module};
+use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry};
 use crate::support::tool::{Place, run};
 
 fn without_referrers() -> Options {
@@ -125,6 +126,39 @@ fn two_hundred_in_one_run() {
     assert_eq!(done.stdout.lines().count(), 199);
     assert!(registry.tags("acme/app7").is_empty());
     assert!(registry.is_complete("acme/app8", TAG));
+}
+
+#[test]
+fn several_at_once_are_all_asked_who_they_are() {
+    let place = Place::new();
+    let digests = many(&place, 6);
+    for auth in [
+        Auth::basic("me", "secret"),
+        Auth::bearer("me", "secret", Lifetime::Forever),
+    ] {
+        let registry = Registry::with(Options {
+            auth,
+            ..Options::default()
+        });
+        log_in(&place, &registry.host(), "me", "secret");
+        // The first of all go out before one of them is answered.
+        registry
+            .fault(|request| (request.n < 6).then_some(Fault::Stall(Duration::from_millis(300))));
+        let repository = registry.reference("acme/{name}");
+        place
+            .run(["publish", LAYOUT, "--repository", &repository])
+            .exits(0);
+        let asked = registry.requests();
+        let unknown = asked.iter().filter(|r| r.status == 401).count();
+        assert!(unknown >= 6, "{asked:#?}");
+        for name in digests.keys() {
+            assert!(registry.is_complete(&format!("acme/{name}"), TAG), "{name}");
+        }
+        // A password that is wrong is refused once by each, and not for ever.
+        log_in(&place, &registry.host(), "me", "wrong");
+        let done = place.run(["publish", LAYOUT, "--repository", &repository]);
+        done.exits(6).says("were refused");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::artifact::{Artifact, REPOSITORY, TAG, log_in};
+use crate::support::artifact::{Artifact, REPOSITORY, TAG, log_in, sha256};
 use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry, Seen};
 use crate::support::tool::run;
 
@@ -242,6 +242,43 @@ fn a_registry_that_loses_its_uploads() {
     });
     artifact.publish(&registry.host(), &[]).exits(0);
     is_published(&artifact, &registry, "lost uploads");
+}
+
+/// A registry that holds an upload which it will never take does not hold up the artifact.
+#[test]
+fn an_upload_that_is_not_taken_is_begun_anew() {
+    let artifact = Artifact::new(LARGE);
+    let registry = Registry::start();
+    let refusal = || {
+        let error = r#"{"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}"#;
+        Some(Fault::Status(400, Vec::new(), error.to_owned()))
+    };
+    // Once: in the same run.
+    let commits = AtomicU32::new(0);
+    let layer = sha256(&artifact.wasm);
+    registry.fault(move |request| {
+        let commit = request.method == "PUT" && request.query.contains(&layer[7..]);
+        let first = commit && commits.fetch_add(1, Ordering::SeqCst) == 0;
+        first.then(refusal)?
+    });
+    artifact.publish(&registry.host(), &[]).exits(0);
+    is_published(&artifact, &registry, "the second upload");
+
+    // Always: in the next.
+    let registry = Registry::start();
+    registry.fault(move |request| (request.method == "PUT").then(refusal)?);
+    artifact
+        .publish(&registry.host(), &[])
+        .exits(6)
+        .says("DIGEST_INVALID");
+    let refused = registry.requests().into_iter().map(|r| r.path);
+    let refused: Vec<String> = refused.filter(|p| p.contains("/uploads/")).collect();
+    registry.fault(move |request| {
+        let known = request.method == "PUT" && refused.contains(&request.path);
+        known.then(refusal)?
+    });
+    artifact.publish(&registry.host(), &[]).exits(0);
+    is_published(&artifact, &registry, "the next run");
 }
 
 /// Tells the registry's fault whom to kill.

@@ -243,3 +243,38 @@ fn a_credential_helper_that_never_answers() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(started.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn packages_whose_registry_tells_nonsense() {
+    let place = Place::new();
+    let pull = |front: &Registry| {
+        let config = format!("[namespace_registries]\nacme = \"{}\"\n", front.host());
+        let config = place.write("wkg.toml", config);
+        let args = ["pull", "--package", "acme:tool", "-o", "out.wasm"];
+        run(place.command(args).env("WKG_CONFIG_FILE", config)).exits(6)
+    };
+    let front = |metadata: Value| {
+        let path = "/.well-known/wasm-pkg/registry.json".to_owned();
+        Registry::with(Options {
+            files: [(path, metadata.to_string().into_bytes())].into(),
+            ..Options::default()
+        })
+    };
+    pull(&front(
+        json!({"preferredProtocol": "oci", "oci": {"namespacePrefix": "../A b\u{1b}[2J"}}),
+    ))
+    .says("makes no sense");
+    // A list of tags that has no end.
+    let endless = front(json!({"preferredProtocol": "oci"}));
+    let tags: Vec<String> = (0..70_000).map(|n| format!("0.0.{n}")).collect();
+    let page = json!({"name": "acme/tool", "tags": tags}).to_string();
+    endless.fault(move |request| {
+        let next = r#"</v2/acme/tool/tags/list?n=1000&last=x>; rel="next""#;
+        let headers = vec![("Link", next.to_owned())];
+        request
+            .gets("/tags/list")
+            .then(|| Fault::Status(200, headers, page.clone()))
+    });
+    pull(&endless).says("does not end");
+    assert!(endless.requests().len() < 10, "{:#?}", endless.requests());
+}

@@ -124,7 +124,7 @@ impl Remote {
             }
         }
         let result = self.push_with_retries(upload, place).await;
-        if result.is_ok() {
+        if result.as_ref().err().is_none_or(|f| !leads_on(f)) {
             upload.bookmark.clear();
         }
         result.map(|()| Uploaded::Sent)
@@ -185,13 +185,14 @@ impl Remote {
             } else if failure.status.is_none() {
                 refusals += 1;
             }
+            // The file is what it should be: something else got into the upload.
+            let spoilt =
+                style != Style::Whole && failure.has_code("DIGEST_INVALID") && attempt == 0;
             // An upload that the registry has lost is begun again.
             let lost = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416))
                 || failure.has_code("BLOB_UPLOAD_UNKNOWN")
-                || failure.has_code("BLOB_UPLOAD_INVALID")
-                // The file is what it should be: something else got into the upload.
-                || (style != Style::Whole && failure.has_code("DIGEST_INVALID") && attempt == 0);
-            let failure = if lost {
+                || failure.has_code("BLOB_UPLOAD_INVALID");
+            let failure = if lost || spoilt {
                 Failure {
                     retry: Retry::Soon,
                     ..failure
@@ -201,8 +202,15 @@ impl Remote {
             };
             self.session.client().back_off(failure, attempt).await?;
             attempt += 1;
+            if spoilt {
+                place = None;
+                continue;
+            }
             let begun = place.is_some();
-            place = self.where_it_stands(place.take(), lost).await;
+            place = self
+                .where_it_stands(place.take(), lost)
+                .await
+                .filter(|p| p.offset <= upload.blob.size);
             if let Style::Chunks(index) = style
                 && begun
                 && place.is_none()
@@ -426,6 +434,17 @@ impl Remote {
             unsure: false,
         }))
     }
+}
+
+/// Whether an upload that ended like this may still come to a good end: not where the
+/// registry has looked at what it has, and does not want it.
+fn leads_on(failure: &Failure) -> bool {
+    let at_its_end = failure.request.starts_with("PUT");
+    failure.status.is_none_or(|s| match s.as_u16() {
+        401 | 403 | 429 => true,
+        500 => !at_its_end,
+        status => status > 500,
+    })
 }
 
 /// What a registry says about an upload.
