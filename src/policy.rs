@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 use crate::config::unknown_key;
 use crate::error::Error;
 use crate::registry::http::Client;
-use crate::registry::reference::LAYOUT_PREFIX;
+use crate::registry::reference::{LAYOUT_PREFIX, Repository, canonical_host};
 use crate::sign::attestation::Kind;
 use crate::sign::keyless::{self, Root};
 use crate::sign::source::{KeySource, VARIABLE_PREFIX};
@@ -20,6 +20,8 @@ use crate::sign::trust::{Pattern, Spec, Trust};
 
 /// What a policy's file is called, where none is named.
 pub const FILE: &str = "verify.toml";
+/// What stands for others in a pattern.
+const WILDCARDS: [char; 2] = ['*', '?'];
 
 /// A policy, as its file has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -36,7 +38,7 @@ pub struct Policy {
 #[serde(rename_all = "kebab-case", default)]
 #[schemars(deny_unknown_fields)]
 pub struct Rule {
-    /// A pattern over `HOST/PATH`; `*` matches any run of characters.
+    /// A pattern over `HOST/PATH`; `*` matches any run of characters, `?` any one.
     pub repository: String,
     /// The public key: a path, from the folder of the policy, or `env:NAME`.
     pub key: Option<String>,
@@ -118,9 +120,7 @@ impl Policy {
             if rule.repository.trim().is_empty() {
                 return Err(wrong("it names no repository"));
             }
-            if let Some(why) = never(&rule.repository) {
-                return Err(wrong(why));
-            }
+            rule.pattern().map_err(|why| wrong(&why))?;
             // All of them, and not only the rule that is used: a mistake is to be seen now.
             for (key, regexp) in [
                 ("identity-regexp", &rule.identity_regexp),
@@ -214,19 +214,70 @@ impl Policy {
     ///
     /// [`Error::Signature`] where there is none.
     pub fn rule_for(&self, repository: &str) -> Result<&Rule, Error> {
-        self.rules
-            .iter()
-            .find(|rule| rule.covers(repository))
-            .ok_or_else(|| Error::Signature {
-                message: format!("no rule of the policy covers {repository}: it is refused"),
-                hint: Some("add a rule that says who must have signed it".into()),
-            })
+        for rule in &self.rules {
+            let pattern = rule.pattern().map_err(Error::usage)?;
+            if WildMatch::new(&pattern).matches(repository) {
+                return Ok(rule);
+            }
+        }
+        Err(Error::Signature {
+            message: format!("no rule of the policy covers {repository}: it is refused"),
+            hint: Some("add a rule that says who must have signed it".into()),
+        })
     }
 }
 
 impl Rule {
-    fn covers(&self, repository: &str) -> bool {
-        WildMatch::new(&self.repository).matches(repository)
+    /// The pattern, with the registry in its one spelling.
+    ///
+    /// # Errors
+    ///
+    /// Why no repository can be like it, where none can: a rule that never counts leaves
+    /// what it is about to a weaker one.
+    fn pattern(&self) -> Result<String, String> {
+        let pattern = &self.repository;
+        if pattern.starts_with(LAYOUT_PREFIX) {
+            return Ok(pattern.clone());
+        }
+        if pattern.contains("://") {
+            return Err("a repository is written without a scheme".into());
+        }
+        let (host, path) = match pattern.split_once('/') {
+            Some((host, path)) => (host, Some(path)),
+            None => (pattern.as_str(), None),
+        };
+        if path.unwrap_or_default().contains([':', '@']) {
+            return Err("a repository has neither a tag nor a digest".into());
+        }
+        if pattern.contains(|c: char| c.is_ascii_uppercase()) {
+            return Err("a repository is written in lower case".into());
+        }
+        if !pattern.contains(WILDCARDS) {
+            let parsed = Repository::parse(pattern).map_err(|e| e.to_string())?;
+            return Ok(parsed.to_string());
+        }
+        let Some(path) = path else {
+            // What stands behind a colon is a port, and no end of a repository.
+            let end = host.rsplit_once(':').map_or(host, |(_, port)| port);
+            return if end.contains(WILDCARDS) {
+                takes(host, &[':', '[', ']', '/']).map(|()| pattern.clone())
+            } else {
+                Err("it names no path: a repository is HOST/PATH".into())
+            };
+        };
+        if path.is_empty() || path.starts_with('/') || path.ends_with('/') || path.contains("//") {
+            return Err("it names no path: a repository is HOST/PATH".into());
+        }
+        takes(path, &['/'])?;
+        if host.contains(WILDCARDS) {
+            let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+            if port == "443" || port.starts_with('0') {
+                return Err(format!("no registry's name ends with `:{port}`"));
+            }
+            return takes(host, &[':', '[', ']']).map(|()| pattern.clone());
+        }
+        let host = canonical_host(host).ok_or(format!("`{host}` is no registry"))?;
+        Ok(format!("{host}/{path}"))
     }
 
     /// Whose signatures count: one of these.
@@ -260,6 +311,24 @@ impl Rule {
     }
 }
 
+/// Whether a part of a pattern has only what names of repositories are made of, and these.
+fn takes(part: &str, others: &[char]) -> Result<(), String> {
+    let fits = |c: char| {
+        c.is_ascii_lowercase()
+            || c.is_ascii_digit()
+            || matches!(c, '.' | '_' | '-')
+            || WILDCARDS.contains(&c)
+            || others.contains(&c)
+    };
+    match part.chars().find(|&c| !fits(c)) {
+        Some(c) => Err(format!(
+            "no repository's name has `{}` in it",
+            c.escape_default()
+        )),
+        None => Ok(()),
+    }
+}
+
 /// What is wrong with a file, with the rule that names it.
 fn in_rule(path: &Path, rule: &str, error: Error) -> Error {
     match error {
@@ -277,19 +346,6 @@ fn in_rule(path: &Path, rule: &str, error: Error) -> Error {
         },
         other => other,
     }
-}
-
-/// Why no repository can be like this pattern, where none can.
-fn never(pattern: &str) -> Option<&'static str> {
-    if pattern.starts_with(LAYOUT_PREFIX) {
-        return None;
-    }
-    let path = pattern.split_once('/').map_or("", |(_, path)| path);
-    if path.contains([':', '@']) {
-        return Some("a repository has neither a tag nor a digest");
-    }
-    path.contains(|c: char| c.is_ascii_uppercase())
-        .then_some("a repository is written in lower case")
 }
 
 fn config(path: &Path, message: String, hint: Option<String>) -> Error {
@@ -349,17 +405,63 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_has_one_name() {
+        for (pattern, repository) in [
+            ("ghcr.io:443/acme/*", "ghcr.io/acme/x"),
+            ("index.docker.io/acme/*", "docker.io/acme/x"),
+            ("docker.io/demo", "registry-1.docker.io/demo"),
+            ("127.1:5000/a?p", "127.0.0.1:5000/app"),
+            ("r.example/acme/app", "r.example:443/acme/app"),
+            ("*", "r.example/x"),
+            ("*.example:5000/*", "r.example:5000/a/b"),
+            ("localhost:*", "localhost:5000/a"),
+            ("r.example*", "r.example/a"),
+        ] {
+            let repository = Repository::parse(repository).unwrap().to_string();
+            let rule = format!("[[rules]]\nrepository = \"{pattern}\"\nkey = \"k\"");
+            let policy = read(&rule).unwrap();
+            assert!(
+                policy.rule_for(&repository).is_ok(),
+                "{pattern} {repository}"
+            );
+        }
+        for (pattern, words) in [
+            ("GHCR.IO/acme/*", "lower case"),
+            ("https://ghcr.io/acme/*", "scheme"),
+            ("ghcr.io", "does not name a registry"),
+            ("demo", "does not name a registry"),
+            ("acme/*", "`acme` is no registry"),
+            ("ghcr.io/", "path"),
+            ("ghcr.io/acme*/", "path"),
+            ("ghcr.io//*", "path"),
+            ("ghcr.io/acme/../x", "path"),
+            ("*:5000", "no path"),
+            ("*.example:443/a", "`:443`"),
+            ("127.0.0.1:05000/*", "is no registry"),
+            ("ghcr.io/acme\\u0020/*", "` ` in it"),
+            ("ghcr.io/{a,b}/*", "`{` in it"),
+            ("gh cr*", "` ` in it"),
+        ] {
+            let rule = format!("[[rules]]\nrepository = \"{pattern}\"\nkey = \"k\"");
+            let error = read(&rule).unwrap_err();
+            assert!(error.to_string().contains(words), "{pattern}: {error}");
+            assert!(error.to_string().contains("`rules[0]`"), "{error}");
+            assert_eq!(error.exit_code(), crate::exit_code::USAGE, "{pattern}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for (text, words) in [
             ("", "no rules"),
             ("rules = []", "no rules"),
             ("[[rulse]]", "unknown key `rulse`"),
             (
-                "[[rules]]\nrepository = \"a\"\nisuer = \"k\"",
+                "[[rules]]\nrepository = \"*\"\nisuer = \"k\"",
                 "unknown key `rules.isuer`",
             ),
             ("[[rules]]\nkey = \"k\"", "no repository"),
-            ("[[rules]]\nrepository = \"a\"", "neither a key"),
+            ("[[rules]]\nrepository = \"*\"", "neither a key"),
             (
                 "[[rules]]\nrepository = \"r.example/a:1*\"\nkey = \"k\"",
                 "neither a tag",
@@ -368,21 +470,21 @@ mod tests {
                 "[[rules]]\nrepository = \"r.example/Acme/*\"\nkey = \"k\"",
                 "lower case",
             ),
-            ("[[rules]]\nrepository = \"a\"\nkeys = []", "keys is empty"),
+            ("[[rules]]\nrepository = \"*\"\nkeys = []", "keys is empty"),
             (
-                "[[rules]]\nrepository = \"a\"\nkey = \"k\"\nidentity = \"i\"",
+                "[[rules]]\nrepository = \"*\"\nkey = \"k\"\nidentity = \"i\"",
                 "not several",
             ),
             (
-                "[[rules]]\nrepository = \"a\"\nidentity = \"i\"",
+                "[[rules]]\nrepository = \"*\"\nidentity = \"i\"",
                 "issuer is missing",
             ),
             (
-                "[[rules]]\nrepository = \"a\"\nissuer = \"i\"",
+                "[[rules]]\nrepository = \"*\"\nissuer = \"i\"",
                 "identity or identity-regexp",
             ),
             (
-                "[[rules]]\nrepository = \"a\"\nkey = \"k\"\nrequire = [\"sbmo\"]",
+                "[[rules]]\nrepository = \"*\"\nkey = \"k\"\nrequire = [\"sbmo\"]",
                 "rules[0].require",
             ),
             ("[[rules", ""),
@@ -393,14 +495,14 @@ mod tests {
             assert_eq!(error.exit_code(), crate::exit_code::USAGE, "{text}");
         }
         // As everywhere: what could match a part of a name is no trust.
-        let loose = "[[rules]]\nrepository = \"a\"\nidentity-regexp = \".*\"\nissuer = \"i\"";
+        let loose = "[[rules]]\nrepository = \"*\"\nidentity-regexp = \".*\"\nissuer = \"i\"";
         let error = read(loose).unwrap_err();
         assert!(
             error.to_string().contains("`rules[0].identity-regexp`"),
             "{error}"
         );
         assert_eq!(error.exit_code(), crate::exit_code::SIGNATURE);
-        let hint = read("[[rules]]\nrepository = \"a\"\nisuer = \"k\"")
+        let hint = read("[[rules]]\nrepository = \"*\"\nisuer = \"k\"")
             .unwrap_err()
             .hint();
         assert_eq!(hint.as_deref(), Some("did you mean `rules.issuer`?"));

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::output::read_at_most;
-use crate::registry::reference::Repository;
+use crate::registry::reference::{Repository, canonical_host};
 
 mod helper;
 
@@ -173,9 +173,10 @@ fn is_for(key: &str, host: &str) -> bool {
 }
 
 fn key_of(host: &str) -> String {
-    match host {
-        "docker.io" | "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB_KEY.to_owned(),
-        host => host.to_owned(),
+    match canonical_host(host) {
+        Some(host) if host == "docker.io" => DOCKER_HUB_KEY.to_owned(),
+        Some(host) => host,
+        None => host.to_owned(),
     }
 }
 
@@ -375,6 +376,7 @@ mod tests {
             "r.example": {"auth": "YTpi"},
             "r.example/x": {"auth": "Yzpk"},
             "https://u.example/v2/": {"auth": "YTpi"},
+            "w.example:443": {"auth": "Yzpk"},
             "v.example": {"username": "g", "password": "h"},
             "https://index.docker.io/v1/": {"auth": "ZTpm"},
             "t.example": {"identitytoken": "t"},
@@ -386,6 +388,7 @@ mod tests {
         assert_eq!(user(lookup(&config, "r.example/xx").unwrap()), "a");
         assert_eq!(user(lookup(&config, "docker.io/x").unwrap()), "e");
         assert_eq!(user(lookup(&config, "u.example/x").unwrap()), "a");
+        assert_eq!(user(lookup(&config, "w.example/x").unwrap()), "c");
         assert_eq!(user(lookup(&config, "v.example/x").unwrap()), "g");
         assert_eq!(lookup(&config, "s.example/x").unwrap(), None);
         assert_eq!(lookup(&config, "empty.example/x").unwrap(), None);

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::output::read_at_most;
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, Retry, describe};
-use crate::registry::reference::is_loopback;
+use crate::registry::reference::{canonical_host, is_loopback};
 use crate::registry::session::Host;
 
 /// Replies that are no blob: manifests, tokens.
@@ -135,7 +135,8 @@ impl Client {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let host = hosts.entry(name.to_owned()).or_insert_with(|| {
-            let named = self.options.plain_http.iter().any(|h| h == name);
+            let mut plain = self.options.plain_http.iter();
+            let named = plain.any(|h| h == name || canonical_host(h).is_some_and(|h| h == name));
             let tls_first = !self.options.ca_files.is_empty();
             Arc::new(Host::new(name, named, tls_first))
         });

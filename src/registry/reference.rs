@@ -20,6 +20,12 @@ pub const LATEST: &str = "latest";
 /// The longest path: more is too much for the databases of some registries.
 const MAX_PATH: usize = 255;
 const DOCKER_HUB: &str = "docker.io";
+/// What else it answers to.
+const DOCKER_HUB_HOSTS: [&str; 3] = [
+    "index.docker.io",
+    "registry-1.docker.io",
+    "registry.hub.docker.com",
+];
 
 /// `HOST[:PORT]/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,7 +55,7 @@ impl Repository {
         Ok(reference.repository)
     }
 
-    /// The registry: a host, and its port where it is an unusual one.
+    /// The registry, in its one spelling: a host, and its port where it is an unusual one.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -127,7 +133,7 @@ impl Reference {
         }
         let (host, rest) = text
             .split_once('/')
-            .filter(|(host, _)| is_host(host))
+            .and_then(|(host, rest)| Some((canonical_host(host)?, rest)))
             .ok_or_else(|| {
                 wrong(
                     format!("`{text}` does not name a registry"),
@@ -138,7 +144,6 @@ impl Reference {
         let name_ends = rest.find([':', '@']).unwrap_or(rest.len());
         let (path, version) = rest.split_at(name_ends);
         let path = path.to_ascii_lowercase();
-        let host = host.to_ascii_lowercase();
         let malformed = |what: &str| {
             wrong(
                 format!("`{text}` is no reference: {what}"),
@@ -230,8 +235,12 @@ pub fn refuse_credentials(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the first part of a reference is a registry and no folder.
-fn is_host(text: &str) -> bool {
+/// The one spelling of a registry's name, so that nothing that is said of a registry is
+/// passed by writing it in another way: lower case, addresses in their usual form, without
+/// the port that needs no name, and the Docker Hub as `docker.io`. None where the first
+/// part of a reference is a folder and no registry.
+#[must_use]
+pub fn canonical_host(text: &str) -> Option<String> {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port))
             if !name.ends_with(':') && (!name.contains(':') || name.ends_with(']')) =>
@@ -240,9 +249,27 @@ fn is_host(text: &str) -> bool {
         }
         _ => (text, None),
     };
-    if port.is_some_and(|p| p.parse::<u16>().is_err()) {
-        return false;
+    if port.is_some_and(|p| p.starts_with(['0', '+']) || p.parse::<u16>().is_err()) {
+        return None;
     }
+    if !is_host_name(name, port.is_some()) {
+        return None;
+    }
+    // `127.1` and `0x7f.0.0.1` are addresses too.
+    let url = reqwest::Url::parse(&format!("https://{name}/")).ok()?;
+    let name = match url.host_str()? {
+        name if DOCKER_HUB_HOSTS.contains(&name) => DOCKER_HUB,
+        name => name,
+    };
+    Some(match port {
+        // On this machine it tells a registry with TLS from one without.
+        Some("443") if !is_loopback(name) => name.to_owned(),
+        Some(port) => format!("{name}:{port}"),
+        None => name.to_owned(),
+    })
+}
+
+fn is_host_name(name: &str, has_port: bool) -> bool {
     if let Some(inner) = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
         return inner.parse::<std::net::Ipv6Addr>().is_ok();
     }
@@ -254,24 +281,20 @@ fn is_host(text: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     });
-    labels && (name.contains('.') || port.is_some() || name.eq_ignore_ascii_case("localhost"))
+    labels && (name.contains('.') || has_port || name.eq_ignore_ascii_case("localhost"))
 }
 
-/// A registry's host, as `login` takes it.
+/// A registry's host, as `login` takes it, in its one spelling.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`].
 pub fn parse_host(text: &str) -> Result<String, Error> {
     refuse_credentials(text)?;
-    if is_host(text) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(Error::Usage {
-            message: format!("`{text}` is no registry"),
-            hint: Some("write its host alone, such as ghcr.io or localhost:5000".into()),
-        })
-    }
+    canonical_host(text).ok_or_else(|| Error::Usage {
+        message: format!("`{text}` is no registry"),
+        hint: Some("write its host alone, such as ghcr.io or localhost:5000".into()),
+    })
 }
 
 /// Whether a host, with or without a port, is this machine: plain HTTP does not
@@ -297,7 +320,7 @@ pub fn is_loopback(host: &str) -> bool {
 #[must_use]
 pub fn api_host(host: &str) -> &str {
     match host {
-        DOCKER_HUB | "index.docker.io" => "registry-1.docker.io",
+        DOCKER_HUB => "registry-1.docker.io",
         host => host,
     }
 }
@@ -347,6 +370,20 @@ mod tests {
             ("localhost:5000/a/b:t", "localhost:5000", "a/b", "t"),
             ("[::1]:5000/a:t", "[::1]:5000", "a", "t"),
             ("docker.io/demo:1", "docker.io", "library/demo", "1"),
+            // One registry has one name.
+            (
+                "Index.Docker.io/demo",
+                "docker.io",
+                "library/demo",
+                "latest",
+            ),
+            ("registry-1.docker.io:443/a/b", "docker.io", "a/b", "latest"),
+            ("registry.hub.docker.com/a/b", "docker.io", "a/b", "latest"),
+            ("ghcr.io:443/acme/demo", "ghcr.io", "acme/demo", "latest"),
+            ("localhost:443/demo", "localhost:443", "demo", "latest"),
+            ("127.1:5000/a", "127.0.0.1:5000", "a", "latest"),
+            ("0xa.0.0.1/a", "10.0.0.1", "a", "latest"),
+            ("[0:0::0001]:5000/a", "[::1]:5000", "a", "latest"),
             (
                 &format!("r.example/a@{digest}"),
                 "r.example",
@@ -417,6 +454,11 @@ mod tests {
             "ghcr.io/acme/demo@sha256:12",
             "ghcr.io/acme/demo@sha512:00",
             "ghcr.io:99999/demo",
+            "ghcr.io:0443/demo",
+            "ghcr.io:+443/demo",
+            "127.0.0.1:05000/demo",
+            "localhost:0/demo",
+            "ghcr.io./demo",
             "-x.example/demo",
         ] {
             let error = Reference::parse(text).unwrap_err();

@@ -2,13 +2,16 @@
 //!
 //! The signature covers all sections behind its own, byte by byte. `wasmsign2` makes and
 //! checks it; what is written is put together here, so that nothing else changes and
-//! detaching gives back the same bytes.
+//! detaching gives back the same bytes. Of what others signed in parts, the whole counts.
 //!
 //! Spec: <https://github.com/WebAssembly/tool-conventions/blob/main/Signatures.md>.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 
-use wasmsign2::{KeyPair, Module, PublicKey as Public, SecretKey as Secret, WSError};
+use sha2::{Digest as _, Sha256};
+use wasmsign2::{
+    KeyPair, Module, PublicKey as Public, SecretKey as Secret, Section, SignatureData, WSError,
+};
 
 use super::source::KeySource;
 use crate::error::Error;
@@ -172,26 +175,54 @@ pub fn detach(wasm: &Wasm) -> Result<Vec<u8>, Error> {
 /// [`Error::Signature`] that says why not.
 pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
     let bytes = wasm.bytes();
-    if signature_end(bytes)?.is_none() {
-        return Err(unsigned());
+    let end = signature_end(bytes)?.ok_or_else(unsigned)?;
+    let mut data = signature_data(&bytes[..end]).map_err(refused)?;
+    // Of a list of hashes, one for each part that may be verified alone, any one is good
+    // enough for `wasmsign2`; only the last is that of the whole.
+    let whole = Sha256::digest(&bytes[end..]);
+    let all = data.signed_hashes_set.len();
+    data.signed_hashes_set
+        .retain(|set| set.hashes.last().is_some_and(|last| **last == *whole));
+    let kept = data.signed_hashes_set.len();
+    let data = data.serialize().map_err(refused)?;
+    let mut plain = bytes[..HEADER_LEN].chain(&bytes[end..]);
+    let Err(error) = key.0.verify(&mut plain, Some(&data)) else {
+        return Ok(());
+    };
+    if kept < all && key.0.verify(&mut Cursor::new(bytes), None).is_ok() {
+        return Err(Error::Signature {
+            message: "the signature inside the module is of more than is there: what stood at the end was cut off".into(),
+            hint: Some("use the whole module, as it was signed".into()),
+        });
     }
-    key.0
-        .verify(&mut Cursor::new(bytes), None)
-        .map_err(|e| match e {
-            WSError::VerificationFailed => Error::Signature {
-                message:
-                    "the signature inside the module does not hold: it was made with another key, \
+    Err(refused(error))
+}
+
+/// What the first section says, which is the signature's.
+fn signature_data(bytes: &[u8]) -> Result<SignatureData, WSError> {
+    let module = Module::deserialize(&mut Cursor::new(bytes))?;
+    match module.sections.first() {
+        Some(Section::Custom(section)) => section.signature_data(),
+        _ => Err(WSError::NoSignatures),
+    }
+}
+
+fn refused(error: WSError) -> Error {
+    match error {
+        WSError::VerificationFailed => Error::Signature {
+            message:
+                "the signature inside the module does not hold: it was made with another key, \
                       or the module was changed afterwards"
-                        .into(),
-                hint: Some("check that the key is that of who signed it".into()),
-            },
-            other => Error::Signature {
-                message: format!("the signature inside the module makes no sense: {other}"),
-                hint: Some(
-                    "do not use the file before you know why; if it is yours, sign it again".into(),
-                ),
-            },
-        })
+                    .into(),
+            hint: Some("check that the key is that of who signed it".into()),
+        },
+        other => Error::Signature {
+            message: format!("the signature inside the module makes no sense: {other}"),
+            hint: Some(
+                "do not use the file before you know why; if it is yours, sign it again".into(),
+            ),
+        },
+    }
 }
 
 fn unsigned() -> Error {
@@ -261,5 +292,47 @@ mod tests {
         let padded = b"\0asm\x01\0\0\0\x00\x85\x00\x01aend";
         let error = embed(&wasm(padded), &secret).err().unwrap();
         assert!(error.to_string().contains("without a change"), "{error}");
+    }
+
+    /// What `wasmsign2 split` and `sign` make: a hash for each part.
+    #[test]
+    fn nothing_is_cut_off() {
+        let (secret, public) = keys();
+        let plain = b"\0asm\x01\0\0\0\x00\x05\x01aend\x00\x05\x01bend".to_vec();
+        let module = Module::deserialize(&mut Cursor::new(&plain)).unwrap();
+        let is_first = |s: &Section| matches!(s, Section::Custom(c) if c.name() == "a");
+        let module = module.split(is_first).unwrap();
+        let (module, _) = secret.0.sign_multi(module, None, false, false).unwrap();
+        let mut whole = Vec::new();
+        module.serialize(&mut whole).unwrap();
+        verify(&wasm(&whole), &public).unwrap();
+        assert!(verify(&wasm(&whole), &keys().1).is_err());
+        let ends: Vec<usize> = sections(&whole)
+            .unwrap()
+            .iter()
+            .map(|s| s.range.end)
+            .collect();
+        // The signature, a section, what divides it from another, that, and an end.
+        let [_, parts @ .., end] = &ends[..] else {
+            panic!("{ends:?}")
+        };
+        assert_eq!((parts.len(), *end), (3, whole.len()));
+        let mut cut_off = 0;
+        for &end in parts {
+            let part = wasm(&whole[..end]);
+            let error = verify(&part, &public).unwrap_err().to_string();
+            // One of them is what the signer would have verified alone.
+            cut_off += usize::from(error.contains("was cut off"));
+            let error = verify(&part, &keys().1).unwrap_err().to_string();
+            assert!(error.contains("does not hold"), "{error}");
+        }
+        assert_eq!(cut_off, 1);
+        // A second signer.
+        let (other, second) = keys();
+        let (module, _) = other.0.sign_multi(module, None, false, false).unwrap();
+        let mut both = Vec::new();
+        module.serialize(&mut both).unwrap();
+        verify(&wasm(&both), &public).unwrap();
+        verify(&wasm(&both), &second).unwrap();
     }
 }
