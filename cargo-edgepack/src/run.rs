@@ -34,7 +34,6 @@ use edgepack::plan::{Overrides, Settings};
 use edgepack::report::{Outcome, Report};
 use edgepack::shrink::external::WasmOpt;
 use edgepack::shrink::worker::{Limits, Worker};
-use edgepack::sign::source::secret_variables;
 use edgepack::wasm::Wasm;
 
 use self::build::{absolute, file_metadata};
@@ -147,8 +146,7 @@ impl App {
                 let mut cargo = flags
                     .build
                     .cargo_flags(&cli.common, flags.sources.is_empty())?;
-                let key = flags.signing.key.as_deref();
-                cargo.withheld.extend(secret_variables(key));
+                cargo.withheld.extend(flags.signing.secret_variables());
                 self.publish(flags, &cargo)
             }
             Command::Plan(flags) => self.plan(flags, &flags.cargo_flags(&cli.common)?),

@@ -389,31 +389,49 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
         "fn main() { for (name, value) in std::env::vars() { \
          if value.contains(\"s3cret\") { println!(\"cargo::warning={name}\"); } } }\n",
     );
-    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB", "--no-embed"]);
-    command
-        .current_dir(place.join("repo/crates/app"))
-        .env("EDGEPACK_SIGN_EMBED", "env:INNER_KEY")
-        .env("INNER_KEY", "s3cret key")
-        .env("EDGEPACK_SIGNING_KEY", "env:MY_KEY")
-        .env("MY_KEY", "s3cret key")
-        .env("NO_KEY", "s3cret of somebody else")
-        .env("COSIGN_PASSWORD", "s3cret")
-        .env("SIGSTORE_ID_TOKEN", "s3cret")
-        .env("GITHUB_OUTPUT", place.join("s3cret-output"))
-        .env("GITHUB_PATH", place.join("s3cret-path"))
-        .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "s3cret");
-    let said = run(&mut command).exits(0).stderr;
-    // The script did look.
-    assert!(said.contains("NO_KEY"), "{said}");
-    for name in [
-        "INNER_KEY",
-        "MY_KEY",
-        "COSIGN_PASSWORD",
-        "SIGSTORE_ID_TOKEN",
-        "GITHUB_OUTPUT",
-        "GITHUB_PATH",
-        "ACTIONS_ID",
-    ] {
-        assert!(!said.contains(name), "{said}");
+    // A token that says who, by whom and until when; nobody is asked to believe it.
+    let token =
+        "e30.eyJpc3MiOiJodHRwczovL2kuZXhhbXBsZSIsInN1YiI6InMiLCJleHAiOjk5OTk5OTk5OTl9.s3cret";
+    let build = ["build", "--budget-raw=10 MB", "--no-embed"];
+    let publish = [
+        "publish",
+        "--dry-run",
+        "--repository=localhost:1/app",
+        "--identity-token=env:MY_TOKEN",
+        "--budget-raw=10 MB",
+        "--no-embed",
+    ];
+    for (args, token_is_named) in [(&build[..], false), (&publish[..], true)] {
+        // The script runs again.
+        place.write("repo/crates/app/src/again.rs", args[0]);
+        let mut command = place.command(args);
+        command
+            .current_dir(place.join("repo/crates/app"))
+            .env("EDGEPACK_SIGN_EMBED", "env:INNER_KEY")
+            .env("INNER_KEY", "s3cret key")
+            .env("EDGEPACK_SIGNING_KEY", "env:MY_KEY")
+            .env("MY_KEY", "s3cret key")
+            .env("MY_TOKEN", token)
+            .env("NO_KEY", "s3cret of somebody else")
+            .env("COSIGN_PASSWORD", "s3cret")
+            .env("SIGSTORE_ID_TOKEN", "s3cret")
+            .env("GITHUB_OUTPUT", place.join("s3cret-output"))
+            .env("GITHUB_PATH", place.join("s3cret-path"))
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "s3cret");
+        let said = run(&mut command).exits(0).stderr;
+        // The script did look.
+        assert!(said.contains("NO_KEY"), "{said}");
+        assert_eq!(said.contains("MY_TOKEN"), !token_is_named, "{said}");
+        for name in [
+            "INNER_KEY",
+            "MY_KEY",
+            "COSIGN_PASSWORD",
+            "SIGSTORE_ID_TOKEN",
+            "GITHUB_OUTPUT",
+            "GITHUB_PATH",
+            "ACTIONS_ID",
+        ] {
+            assert!(!said.contains(name), "{said}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use edgepack::sign::Format;
 use edgepack::sign::attestation::{self, Kind};
-use edgepack::sign::trust::Spec;
+use edgepack::sign::{source, trust::Spec};
 
 use super::Access;
 
@@ -63,6 +63,14 @@ pub struct Signing {
     /// key, bundle without].
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub signature_format: Vec<FormatArg>,
+}
+
+impl Signing {
+    /// The variables that hold what to sign with.
+    pub fn secret_variables(&self) -> Vec<String> {
+        let token = self.keyless.identity_token.as_deref().map(str::trim);
+        source::secret_variables(self.key.as_deref().into_iter().chain(token))
+    }
 }
 
 /// Signing without a key.
