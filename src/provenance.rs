@@ -24,6 +24,29 @@ const PAGE: &str = "https://docs.rs/edgepack/latest/edgepack/provenance/index.ht
 const TOOL: &str = "cargo-edgepack";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Whether two predicates say the same of a build, whichever run of it they name: what
+/// tells runs apart is left out.
+/// <https://slsa.dev/spec/v1.0/provenance#buildmetadata>
+#[must_use]
+pub fn is_same_build(one: &Value, other: &Value) -> bool {
+    let without_run = |predicate: &Value| {
+        let mut predicate = predicate.clone();
+        let details = predicate.get_mut("runDetails");
+        if let Some(details) = details.and_then(Value::as_object_mut)
+            && let Some(metadata) = details.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            for name in ["invocationId", "startedOn", "finishedOn"] {
+                metadata.remove(name);
+            }
+            if metadata.is_empty() {
+                details.remove("metadata");
+            }
+        }
+        predicate
+    };
+    without_run(one) == without_run(other)
+}
+
 /// The source, as version control knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
@@ -322,6 +345,31 @@ fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_one_build_say_the_same() {
+        let of = |run: Value, kind: &str| {
+            json!({
+                "buildDefinition": {"buildType": kind},
+                "runDetails": {"builder": {"id": "b"}, "metadata": run},
+            })
+        };
+        let first = of(json!({"invocationId": "1"}), "t");
+        let later = of(json!({"invocationId": "2", "startedOn": "x"}), "t");
+        assert!(is_same_build(&first, &later));
+        let local = json!({
+            "buildDefinition": {"buildType": "t"},
+            "runDetails": {"builder": {"id": "b"}},
+        });
+        assert!(is_same_build(&first, &local));
+        assert!(!is_same_build(&first, &of(json!({}), "u")));
+        assert!(!is_same_build(&first, &of(json!({"more": 1}), "t")));
+        assert!(!is_same_build(&first, &json!("runDetails")));
+        assert!(!is_same_build(
+            &first,
+            &json!({"runDetails": {"metadata": 3}})
+        ));
+    }
 
     #[test]
     fn no_secret_goes_in() {

@@ -169,7 +169,8 @@ pub async fn sign(
 }
 
 /// Attests something about a manifest that is in a place: a predicate and its type. Says
-/// whether it had to, which it need not where the same was attested by the same signer.
+/// whether it had to, which it need not where the same was attested by the same signer;
+/// provenance of the same build, whichever run made it.
 ///
 /// # Errors
 ///
@@ -188,6 +189,7 @@ pub async fn attest(
     let wanted = Wanted {
         predicate_type,
         predicate: Some(predicate),
+        manifest: None,
     };
     let statement = statement::make(&manifest.digest, predicate_type, predicate.clone())?;
     add(place, manifest, &wanted, &statement, signing, ready).await

@@ -13,8 +13,11 @@ use serde_json::Value;
 use super::attestation::Kind;
 use super::refusal::Refusal;
 use crate::error::Error;
-use crate::oci::Digest;
+use crate::oci::{Digest, Manifest};
+use crate::provenance;
 use crate::registry::failure::printable;
+use crate::sbom;
+use crate::unpack::{self, Payload};
 
 /// The type of a statement's payload. <https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md>
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -55,6 +58,8 @@ pub struct Wanted<'a> {
     pub predicate_type: &'a str,
     /// What it says; anything, where this is none.
     pub predicate: Option<&'a Value>,
+    /// The manifest that it is about, where an SBOM has to mean the module in it.
+    pub manifest: Option<&'a [u8]>,
 }
 
 impl<'a> Wanted<'a> {
@@ -67,6 +72,7 @@ impl<'a> Wanted<'a> {
         Wanted {
             predicate_type,
             predicate: None,
+            manifest: None,
         }
     }
 
@@ -154,11 +160,37 @@ pub fn check(payload: &[u8], manifest: &Digest, wanted: &Wanted<'_>) -> Result<V
         }
         None => return Err(Refusal::OtherArtifact("without a sha256 digest".into())),
     }
-    if wanted.predicate.is_some_and(|p| *p != statement.predicate) {
+    let kind = wanted.kind();
+    let says = |wanted: &Value| match kind {
+        Some(Kind::Provenance) => provenance::is_same_build(wanted, &statement.predicate),
+        _ => *wanted == statement.predicate,
+    };
+    if !wanted.predicate.is_none_or(says) {
         return Err(Refusal::OtherPredicate);
     }
-    if let Some(kind) = wanted.kind() {
+    if let Some(kind) = kind {
         kind.check(&statement.predicate)?;
     }
+    if let (Some(Kind::Sbom), Some(manifest)) = (kind, wanted.manifest) {
+        is_about(&statement.predicate, manifest)?;
+    }
     Ok(statement.predicate)
+}
+
+/// Whether the SBOM of a module is about the one in this manifest, as far as both say so.
+///
+/// # Errors
+///
+/// [`Refusal::OtherModule`].
+pub fn is_about(sbom: &Value, manifest: &[u8]) -> Result<(), Refusal> {
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
+        return Ok(());
+    };
+    let Ok(Payload::Raw(layer)) = unpack::locate(&manifest) else {
+        return Ok(());
+    };
+    match sbom::module_of(sbom) {
+        Some(hex) if hex != layer.digest.hex() => Err(Refusal::OtherModule(printable(hex))),
+        _ => Ok(()),
+    }
 }

@@ -18,15 +18,17 @@ use super::trust::{SignedBy, Trust};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, MEDIA_TYPE_MANIFEST, Manifest};
 use crate::registry::failure::printable;
-use crate::sbom;
-use crate::unpack::{self, Payload};
 
 /// So many referrers, or layers, that may be signatures are looked at.
-pub const MAX_CANDIDATES: usize = 100;
+pub const MAX_CANDIDATES: usize = 400;
+/// So many bytes of them are.
+const MAX_READ: u64 = 256 << 20;
 /// How many reasons an error lists.
 const MAX_REASONS: usize = 3;
 /// The annotation of a referrer that says what its bundle states.
 pub const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
+/// What manifests were before there was OCI.
+const MEDIA_TYPE_DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// What cosign 3 lists its bundles as, where a registry does not list by itself.
 const MEDIA_TYPE_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
@@ -128,64 +130,59 @@ pub async fn verify_all(
     require: &[Kind],
     trusted: &[Trust],
 ) -> Result<Outcome, Error> {
-    let mut first = None;
+    let (mut unsigned, mut unattested) = (None, None);
     for trust in trusted {
         let signature = match verify(place, manifest, &Wanted::SIGNATURE, trust).await {
             Ok(signature) => signature,
             // The next one may have signed.
             Err(error @ Error::Signature { .. }) => {
-                first.get_or_insert(error);
+                unsigned.get_or_insert(error);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let mut attestations = Vec::new();
-        for &kind in require {
-            let wanted = Wanted::of_type(kind.predicate_type());
-            let verified = verify(place, manifest, &wanted, trust).await?;
-            if kind == Kind::Sbom {
-                is_about(&verified.predicate, bytes).map_err(|refusal| Error::Signature {
-                    message: format!(
-                        "the SBOM of {}@{manifest} in {}: {refusal}",
-                        place.name(),
-                        verified.manifest
-                    ),
-                    hint: Some("whoever signed it attested the wrong file".into()),
-                })?;
+        match attestations(place, manifest, bytes, require, trust).await {
+            Ok(attestations) => {
+                return Ok(Outcome {
+                    signature,
+                    attestations,
+                });
             }
-            attestations.push((kind, verified));
+            // The next one may have attested.
+            Err(error @ Error::Signature { .. }) => {
+                unattested.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
         }
-        return Ok(Outcome {
-            signature,
-            attestations,
-        });
     }
-    Err(match (first, trusted.len()) {
-        (Some(Error::Signature { message, .. }), count @ 2..) => Error::Signature {
+    Err(match (unattested, unsigned, trusted.len()) {
+        (Some(error), ..) => error,
+        (_, Some(Error::Signature { message, .. }), count @ 2..) => Error::Signature {
             message: format!("none of {count} keys that are trusted: {message}"),
             hint: Some("check that the keys are those of who published it".into()),
         },
-        (Some(error), _) => error,
-        (None, _) => Error::usage("nothing says who must have signed"),
+        (_, Some(error), _) => error,
+        (_, None, _) => Error::usage("nothing says who must have signed"),
     })
 }
 
-/// Whether the SBOM of a module is about the one in this manifest, as far as both say so.
-///
-/// # Errors
-///
-/// [`Refusal::OtherModule`].
-pub fn is_about(sbom: &Value, manifest: &[u8]) -> Result<(), Refusal> {
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
-        return Ok(());
-    };
-    let Ok(Payload::Raw(layer)) = unpack::locate(&manifest) else {
-        return Ok(());
-    };
-    match sbom::module_of(sbom) {
-        Some(hex) if hex != layer.digest.hex() => Err(Refusal::OtherModule(printable(hex))),
-        _ => Ok(()),
+/// The attestations that are required, by one signer.
+async fn attestations(
+    place: Place<'_>,
+    manifest: &Digest,
+    bytes: &[u8],
+    require: &[Kind],
+    trust: &Trust,
+) -> Result<Vec<(Kind, Verified)>, Error> {
+    let mut attestations = Vec::new();
+    for &kind in require {
+        let wanted = Wanted {
+            manifest: Some(bytes),
+            ..Wanted::of_type(kind.predicate_type())
+        };
+        attestations.push((kind, verify(place, manifest, &wanted, trust).await?));
     }
+    Ok(attestations)
 }
 
 /// Looks for it in one format. The older one holds signatures alone.
@@ -244,11 +241,14 @@ pub async fn look_among(
         }
         _ => true,
     });
-    if candidates.len() > MAX_CANDIDATES {
-        return Err(too_many(place, manifest, candidates.len(), "referrers"));
-    }
-    for candidate in candidates {
-        match check_referrer(place, &candidate, manifest, wanted, trust).await {
+    // What is added stands at the end of most lists. Those that say of themselves that they
+    // are it come first.
+    candidates.reverse();
+    candidates.sort_by_key(|c| !c.annotations.contains_key(PREDICATE_ANNOTATION));
+    let count = candidates.len();
+    let mut left = MAX_READ;
+    for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
+        match check_referrer(place, &candidate, manifest, wanted, trust, &mut left).await {
             Ok(Checked { by, predicate }) => {
                 search.found = Some(Verified {
                     format: Format::Bundle,
@@ -256,28 +256,43 @@ pub async fn look_among(
                     by,
                     predicate,
                 });
-                break;
+                return Ok(search);
+            }
+            // It did not say that it was what is wanted.
+            Err(Trouble::Refused(Refusal::OtherStatement(_)))
+                if !candidate.annotations.contains_key(PREDICATE_ANNOTATION) =>
+            {
+                search.others += 1;
             }
             Err(Trouble::Refused(refusal)) => search
                 .refused
                 .push((format!("the bundle {}", candidate.digest), refusal)),
             Err(Trouble::Failed(error)) => return Err(error),
         }
+        if left == 0 {
+            return Err(too_many(place, manifest, count, "referrers"));
+        }
+    }
+    if count > MAX_CANDIDATES {
+        return Err(too_many(place, manifest, count, "referrers"));
     }
     Ok(search)
 }
 
+/// What it states. Of what may be `left` to read, what was read is taken.
 async fn check_referrer(
     place: Place<'_>,
     candidate: &Descriptor,
     about: &Digest,
     wanted: &Wanted<'_>,
     trust: &Trust,
+    left: &mut u64,
 ) -> Result<Checked, Trouble> {
     let (_, bytes) = place
         .manifest(candidate.digest.as_str())
         .await?
         .ok_or(Refusal::Missing)?;
+    *left = left.saturating_sub(bytes.len() as u64);
     let manifest = parse(&bytes)?;
     let kind = manifest.artifact_type.as_deref().unwrap_or_default();
     if kind != bundle::MEDIA_TYPE {
@@ -294,6 +309,7 @@ async fn check_referrer(
         return Err(Refusal::of_type("its layer", &layer.media_type).into());
     }
     let bytes = place.blob(layer, wanted.limit()).await?;
+    *left = left.saturating_sub(bytes.len() as u64);
     Ok(bundle::check(&bytes, about, wanted, trust)?)
 }
 
@@ -329,23 +345,16 @@ pub async fn look_in_layers(
     manifest: &Digest,
     trust: &Trust,
 ) -> Result<Search, Error> {
-    let parsed = match parse(bytes) {
+    let parsed = match parse_tagged(bytes) {
         Ok(parsed) => parsed,
         Err(refusal) => return Ok(refused_tag(manifest, refusal)),
     };
     if parsed.layers.is_empty() {
         return Ok(refused_tag(manifest, Refusal::Signatures(0)));
     }
-    if parsed.layers.len() > MAX_CANDIDATES {
-        return Err(too_many(
-            place,
-            manifest,
-            parsed.layers.len(),
-            "layers of signatures",
-        ));
-    }
     let mut search = Search::default();
-    for layer in &parsed.layers {
+    // The newest stand at the end.
+    for layer in parsed.layers.iter().rev().take(MAX_CANDIDATES) {
         match check_layer(place, layer, manifest, trust).await {
             Ok(by) => {
                 search.found = Some(Verified {
@@ -354,7 +363,7 @@ pub async fn look_in_layers(
                     by,
                     predicate: Value::Null,
                 });
-                break;
+                return Ok(search);
             }
             Err(Trouble::Refused(refusal)) => search.refused.push((
                 format!("the layer {} of {}", layer.digest, simple::tag(manifest)),
@@ -362,6 +371,10 @@ pub async fn look_in_layers(
             )),
             Err(Trouble::Failed(error)) => return Err(error),
         }
+    }
+    if parsed.layers.len() > MAX_CANDIDATES {
+        let count = parsed.layers.len();
+        return Err(too_many(place, manifest, count, "layers of signatures"));
     }
     Ok(search)
 }
@@ -380,9 +393,18 @@ async fn check_layer(
 }
 
 fn parse(bytes: &[u8]) -> Result<Manifest, Refusal> {
+    parse_as(bytes, &["", MEDIA_TYPE_MANIFEST])
+}
+
+/// The older form, which cosign writes with Docker's types too where it is told to.
+fn parse_tagged(bytes: &[u8]) -> Result<Manifest, Refusal> {
+    parse_as(bytes, &["", MEDIA_TYPE_MANIFEST, MEDIA_TYPE_DOCKER])
+}
+
+fn parse_as(bytes: &[u8], types: &[&str]) -> Result<Manifest, Refusal> {
     let manifest: Manifest =
         serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("its manifest", &e))?;
-    if !matches!(manifest.media_type.as_str(), "" | MEDIA_TYPE_MANIFEST) {
+    if !types.contains(&manifest.media_type.as_str()) {
         return Err(Refusal::of_type("its manifest", &manifest.media_type));
     }
     Ok(manifest)
@@ -391,10 +413,14 @@ fn parse(bytes: &[u8]) -> Result<Manifest, Refusal> {
 fn too_many(place: Place<'_>, manifest: &Digest, count: usize, what: &str) -> Error {
     Error::Signature {
         message: format!(
-            "{}@{manifest} has {count} {what} that may be signatures, more than the {MAX_CANDIDATES} that are looked at",
-            place.name()
+            "{}@{manifest} has {count} {what} that may be signatures; of the {MAX_CANDIDATES} and the {} MiB that are looked at none holds",
+            place.name(),
+            MAX_READ >> 20
         ),
-        hint: Some("somebody fills the repository; remove what does not belong there".into()),
+        hint: Some(
+            "somebody, or a run that is repeated, fills the repository: remove those that are not needed"
+                .into(),
+        ),
     }
 }
 
@@ -421,7 +447,9 @@ fn unsigned(
         }
         return Error::Signature {
             message,
-            hint: Some("sign it with: cargo edgepack sign REF --key PATH".into()),
+            hint: Some(
+                "whoever publishes it can sign it: cargo edgepack sign REF --key PATH".into(),
+            ),
         };
     }
     let mut reasons: Vec<String> = refused

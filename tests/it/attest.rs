@@ -337,12 +337,21 @@ fn the_builder_is_who_the_ci_says() {
         ),
     ] {
         let registry = Registry::start();
-        let report = publish_file(&registry, &place, &["--key=k.key", "--no-sbom"], env).exits(0);
-        let digest = report.json()["published"][0]["digest"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let publish = |env: &[(&str, &str)]| {
+            let done = publish_file(&registry, &place, &["--key=k.key", "--no-sbom"], env);
+            done.exits(0).json()["published"][0].clone()
+        };
+        let report = publish(env);
+        let digest = report["digest"].as_str().unwrap().to_owned();
+        // A run that comes later and says the same of the build adds nothing.
+        let later = [
+            ("GITHUB_RUN_ID", "43"),
+            ("CI_JOB_URL", "https://gitlab.com/x/-/jobs/10"),
+        ];
+        let again = publish(&[env, &later].concat());
+        assert_eq!(again["attestations"][0]["state"], "unchanged");
         let made = statements(&registry, &digest);
+        assert_eq!(types(&made), [SIGN, PROVENANCE]);
         let provenance = &made[1].1;
         assert!(!provenance.to_string().contains("hunter2"));
         assert_eq!(provenance["runDetails"]["builder"]["id"], id);
@@ -356,6 +365,12 @@ fn the_builder_is_who_the_ci_says() {
                 .unwrap()
                 .ends_with("#file-v1")
         );
+        let moved = [
+            ("GITHUB_WORKFLOW_REF", "acme/demo/o.yml@x"),
+            ("CI_RUNNER_ID", "8"),
+        ];
+        let elsewhere = publish(&[env, &moved].concat());
+        assert_eq!(elsewhere["attestations"][0]["state"], "made");
     }
 }
 

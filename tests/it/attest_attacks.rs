@@ -148,6 +148,100 @@ fn attestations_that_do_not_count() {
     refused(&case, "sbom", "more than the 16777216 that are read");
 }
 
+/// Of several by one signer, the one that holds counts, wherever it stands in the list; and
+/// a list may be long.
+#[test]
+fn what_holds_is_found_among_others() {
+    let case = Case::with(without_referrers());
+    case.sign(&["--format", "bundle"]);
+    let own = case.registry.manifest(REPOSITORY, TAG).unwrap();
+    let own: Value = serde_json::from_slice(&own).unwrap();
+    let own = own["layers"][0]["digest"].as_str().unwrap();
+    let of = |hex: &str| {
+        let mut bom = bom();
+        bom["metadata"]["component"] = json!({
+            "mime-type": "application/wasm",
+            "hashes": [{"alg": "SHA-256", "content": hex}],
+        });
+        case.bundle(&statement(&case, SBOM, &bom))
+    };
+    let right = of(own.strip_prefix("sha256:").unwrap());
+    let wrong = of(&"0".repeat(64));
+    let tag = case.artifact.digest.replace(':', "-");
+    let index = case.registry.manifest(REPOSITORY, &tag).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let list = |bundles: &[&Value], annotated: bool| {
+        let mut index = index.clone();
+        let all = index["manifests"].as_array_mut().unwrap();
+        for bundle in bundles {
+            let manifest = case.referrer(bundle.to_string().as_bytes());
+            let digest = case.put(&manifest);
+            let mut entry = json!({
+                "mediaType": MANIFEST,
+                "digest": digest,
+                "size": manifest.to_string().len(),
+                "artifactType": BUNDLE,
+            });
+            if annotated {
+                entry["annotations"] = json!({"dev.sigstore.bundle.predicateType": SBOM});
+            }
+            all.push(entry);
+        }
+        let kind = "application/vnd.oci.image.index.v1+json";
+        case.registry
+            .put_manifest(REPOSITORY, &tag, kind, index.to_string());
+    };
+    let required = ["--key=k.pub", "--require=sbom"];
+    let verify = || case.tool(&[&["verify", &case.reference()], &required[..]].concat());
+    for order in [[&wrong, &right], [&right, &wrong]] {
+        list(&order, true);
+        verify().exits(0);
+    }
+    // 300 by somebody else behind it.
+    keygen(&case.artifact.place, "o");
+    let mut stranger = right.clone();
+    stranger["verificationMaterial"]["publicKey"]["hint"] = "other".into();
+    stranger["dsseEnvelope"]["signatures"][0]["sig"] = STANDARD.encode("x").into();
+    let others = vec![&stranger; 300];
+    list(&[&[&right], &others[..]].concat(), true);
+    verify().exits(0);
+    list(&[&[&right], &others[..], &others[..]].concat(), true);
+    verify().exits(5).says("601 referrers");
+    list(&[&others[..], &others[..], &[&right]].concat(), true);
+    verify().exits(0);
+    // Those that do not say what they are are no reason to doubt the artifact.
+    let other_kind = case.bundle(&statement(&case, "https://x.example/a", &bom()));
+    list(&[&other_kind], false);
+    let hint = "publish attests it where it signs";
+    verify()
+        .exits(5)
+        .says("has no sbom attestation (")
+        .says(hint);
+}
+
+/// One of several keys that are trusted signed and attested, and another signed alone.
+#[test]
+fn the_key_that_attested_counts() {
+    let case = signed();
+    keygen(&case.artifact.place, "o");
+    let reference = case.reference();
+    case.tool(&["sign", &reference, "--key=o.key", "--format=bundle"])
+        .exits(0);
+    let verify = |keys: &str| {
+        let keys = format!("keys = [{keys}]\nrequire = [\"sbom\"]");
+        policy(&case, &rule("*", &keys));
+        case.tool(&["verify", "--policy", &reference])
+    };
+    let orders = ["\"k.pub\", \"o.pub\"", "\"o.pub\", \"k.pub\""];
+    for order in orders {
+        verify(order).exits(5).says("has no sbom attestation");
+    }
+    case.attach(&case.bundle(&statement(&case, SBOM, &bom())));
+    for order in orders {
+        verify(order).exits(0);
+    }
+}
+
 /// Attested with the right key, and not signed.
 #[test]
 fn attestations_are_no_signatures() {

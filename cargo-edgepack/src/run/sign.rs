@@ -22,7 +22,7 @@ use edgepack::sign::attestation::Attestation;
 use edgepack::sign::keyless::{self, Keyless, Settings, token};
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::{self as keys, KeySource};
-use edgepack::sign::verify::is_about;
+use edgepack::sign::statement::is_about;
 use edgepack::sign::{Format, embedded};
 use edgepack::source;
 

@@ -74,10 +74,11 @@ pub(super) async fn add(
 /// What a place has under a tag.
 type Tagged = Result<Option<(Descriptor, Vec<u8>)>, Trouble>;
 
-/// Signatures in the older form, to be written: what the manifest's type is, the manifest
-/// and its config. Both as JSON, so that what we do not know of stays.
+/// Signatures in the older form, to be written: what the types of the manifest and of its
+/// config are, and both of them. These as JSON, so that what we do not know of stays.
 struct Legacy {
     media_type: String,
+    config_type: String,
     manifest: Value,
     config: Value,
 }
@@ -86,6 +87,7 @@ impl Legacy {
     fn none() -> Self {
         Legacy {
             media_type: MEDIA_TYPE_MANIFEST.to_owned(),
+            config_type: MEDIA_TYPE_IMAGE_CONFIG.to_owned(),
             manifest: json!({
                 "schemaVersion": 2,
                 "mediaType": MEDIA_TYPE_MANIFEST,
@@ -113,7 +115,7 @@ impl Legacy {
         append(&mut self.config, "/rootfs/diff_ids", digest);
         append(&mut self.config, "/history", json!({"created": NO_TIME}));
         let config = self.config.to_string().into_bytes();
-        let config = Blob::new(MEDIA_TYPE_IMAGE_CONFIG, config);
+        let config = Blob::new(&self.config_type, config);
         self.manifest["config"] = json(&config.descriptor)?;
         let manifest = self.manifest.to_string().into_bytes();
         Ok((Blob::new(&self.media_type, manifest), config))
@@ -184,6 +186,7 @@ async fn current(place: Place<'_>, tag: &str, tagged: Tagged) -> Result<Legacy, 
         .map_err(|t| refused(t, "its config: "))?;
     Ok(Legacy {
         media_type: descriptor.media_type,
+        config_type: blob.media_type,
         manifest,
         config: serde_json::from_slice(&config)
             .ok()
