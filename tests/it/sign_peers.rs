@@ -15,6 +15,8 @@ struct Desk {
     artifact: Artifact,
     host: String,
     reference: String,
+    /// Whether cosign is told to use Docker's types.
+    docker_types: bool,
 }
 
 impl Desk {
@@ -24,6 +26,7 @@ impl Desk {
             artifact: Artifact::new(1000),
             reference: format!("{host}/{REPOSITORY}:{TAG}"),
             host,
+            docker_types: false,
         }
     }
 
@@ -34,6 +37,9 @@ impl Desk {
 
     fn cosign(&self, args: &[&str]) -> Run {
         let mut command = self.peers.command("cosign", &self.artifact.place);
+        if self.docker_types {
+            command.env("COSIGN_DOCKER_MEDIA_TYPES", "1");
+        }
         run(command.args(args).env("COSIGN_PASSWORD", "pw"))
     }
 
@@ -107,7 +113,7 @@ fn cosign_accepts_what_we_sign() {
 #[test]
 fn we_accept_what_cosign_signs() {
     let Some(peers) = Peers::find() else { return };
-    each(&peers, |desk| {
+    let check = |desk: &Desk| {
         desk.artifact.publish(&desk.host, &[]).exits(0);
         for name in ["one", "two"] {
             let prefix = format!("--output-key-prefix={name}");
@@ -144,7 +150,12 @@ fn we_accept_what_cosign_signs() {
             "one.pub",
         ];
         desk.ours(&pull).exits(0);
-    });
+    };
+    each(&peers, check);
+    let docker = Server::docker(&peers);
+    let mut desk = Desk::new(&peers, docker.host());
+    desk.docker_types = true;
+    check(&desk);
 }
 
 /// `cosign verify` 3.1 takes it; a signature it is not.
