@@ -86,6 +86,12 @@ pub fn text(name: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// Whether a variable is set, and to nothing: a secret that a CI does not have looks so.
+#[must_use]
+pub fn is_blank(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| value.trim().is_empty())
+}
+
 /// The value of a variable that is set to something, parsed.
 ///
 /// # Errors

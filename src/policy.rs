@@ -121,6 +121,19 @@ impl Policy {
                 return Err(wrong("it names no repository"));
             }
             rule.pattern().map_err(|why| wrong(&why))?;
+            let names = [
+                ("key", &rule.key, &None),
+                ("identity", &rule.identity, &rule.identity_regexp),
+                ("issuer", &rule.issuer, &rule.issuer_regexp),
+            ];
+            for (key, value, regexp) in names {
+                if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
+                    return Err(wrong(&format!("{key} is empty")));
+                }
+                if value.is_some() && regexp.is_some() {
+                    return Err(wrong(&format!("{key} and {key}-regexp exclude each other")));
+                }
+            }
             // All of them, and not only the rule that is used: a mistake is to be seen now.
             for (key, regexp) in [
                 ("identity-regexp", &rule.identity_regexp),
@@ -486,6 +499,14 @@ mod tests {
             (
                 "[[rules]]\nrepository = \"*\"\nkey = \"k\"\nrequire = [\"sbmo\"]",
                 "rules[0].require",
+            ),
+            (
+                "[[rules]]\nrepository = \"*\"\nidentity = \"\"\nissuer = \"i\"",
+                "`rules[0]`: identity is empty",
+            ),
+            (
+                "[[rules]]\nrepository = \"*\"\nidentity = \"i\"\nidentity-regexp = \"^i$\"\nissuer = \"i\"",
+                "exclude each other",
             ),
             ("[[rules", ""),
             ("rules = 3", "rules"),

@@ -36,6 +36,9 @@ impl Origin {
     pub fn of_source(source: &str) -> Self {
         if let Some(git) = source.strip_prefix("git+") {
             let (url, revision) = git.split_once('#').unwrap_or((git, ""));
+            if is_local(url) {
+                return Origin::Unknown;
+            }
             return Origin::Git {
                 url: without_secrets(url),
                 revision: revision.to_owned(),
@@ -44,10 +47,15 @@ impl Origin {
         let registry = source.strip_prefix("registry+");
         match registry.or_else(|| source.strip_prefix("sparse+")) {
             Some(CRATES_IO | "https://index.crates.io/") => Origin::CratesIo,
-            Some(url) => Origin::Registry(without_secrets(url)),
-            None => Origin::Unknown,
+            Some(url) if !is_local(url) => Origin::Registry(without_secrets(url)),
+            _ => Origin::Unknown,
         }
     }
+}
+
+/// Whether it names a folder of this machine, which nobody else can look at.
+fn is_local(url: &str) -> bool {
+    url.starts_with("file:")
 }
 
 /// The purl of a package; none where it is not known which package of that name it is.
@@ -139,7 +147,13 @@ mod tests {
             cargo("a", "1.0.0", &path).as_deref(),
             Some("pkg:cargo/a@1.0.0?download_url=file://./crates/%C3%BC")
         );
-        assert_eq!(cargo("a", "1.0.0", &Origin::of_source("x")), None);
+        for local in [
+            "x",
+            "git+file:///home/me/a?branch=b#0123abcd",
+            "registry+file:///home/me/index",
+        ] {
+            assert_eq!(cargo("a", "1.0.0", &Origin::of_source(local)), None);
+        }
     }
 
     #[test]

@@ -130,19 +130,17 @@ impl Kind {
 
     /// What is told of a predicate that was checked: names and values.
     #[must_use]
-    pub fn facts(self, predicate: &Value) -> Vec<(&'static str, String)> {
+    pub fn facts(self, predicate: &Value) -> Vec<(&'static str, Value)> {
         let text = |pointer: &str| {
             let value = predicate.pointer(pointer)?.as_str()?;
-            Some(printable(value))
+            Some(Value::from(printable(value)))
         };
         let facts = match self {
             Kind::Sbom => vec![
                 ("serial_number", text("/serialNumber")),
                 (
                     "components",
-                    predicate["components"]
-                        .as_array()
-                        .map(|c| c.len().to_string()),
+                    predicate["components"].as_array().map(|c| c.len().into()),
                 ),
             ],
             Kind::Provenance => vec![

@@ -115,12 +115,19 @@ pub fn generate() -> Generated {
 }
 
 /// Where the signature's section ends, which is the first one; none where there is none.
-fn signature_end(bytes: &[u8]) -> Result<Option<usize>, Error> {
-    let sections = sections(bytes).map_err(|e| refuse(&format!("it does not parse: {e}")))?;
+fn signature_end(bytes: &[u8]) -> wasmparser::Result<Option<usize>> {
+    let sections = sections(bytes)?;
     Ok(sections
         .first()
         .filter(|s| s.id == CUSTOM_SECTION && s.name == Some(SIGNATURE_SECTION))
         .map(|s| s.range.end))
+}
+
+fn unreadable(why: &wasmparser::BinaryReaderError) -> Error {
+    Error::Signature {
+        message: format!("the module does not parse, so no signature inside it can hold: {why}"),
+        hint: Some("fetch it again: it may have been cut short".into()),
+    }
 }
 
 fn refuse(why: &str) -> Error {
@@ -137,14 +144,18 @@ fn refuse(why: &str) -> Error {
 /// [`Error::Signature`] where it cannot be signed without another change.
 pub fn embed(wasm: &Wasm, key: &SecretKey) -> Result<Vec<u8>, Error> {
     let bytes = wasm.bytes();
-    let body = &bytes[signature_end(bytes)?.unwrap_or(HEADER_LEN)..];
+    let unparsed = |e| refuse(&format!("it does not parse: {e}"));
+    let body = &bytes[signature_end(bytes)
+        .map_err(unparsed)?
+        .unwrap_or(HEADER_LEN)..];
     let plain = [&bytes[..HEADER_LEN], body].concat();
     let failed = |e: WSError| refuse(&e.to_string());
     let module = Module::deserialize(&mut Cursor::new(&plain)).map_err(failed)?;
     let signed = key.0.sign(module, None).map_err(failed)?;
     let mut written = Vec::with_capacity(plain.len() + 128);
     signed.serialize(&mut written).map_err(failed)?;
-    if signature_end(&written)?.is_none_or(|end| written[end..] != *body) {
+    let end = signature_end(&written).map_err(unparsed)?;
+    if end.is_none_or(|end| written[end..] != *body) {
         return Err(Error::Signature {
             message: "the module cannot be signed inside without a change to its other sections: \
                       their lengths are written in another way, or there are more signatures in it"
@@ -164,7 +175,8 @@ pub fn embed(wasm: &Wasm, key: &SecretKey) -> Result<Vec<u8>, Error> {
 /// [`Error::Signature`] where there is none.
 pub fn detach(wasm: &Wasm) -> Result<Vec<u8>, Error> {
     let bytes = wasm.bytes();
-    let end = signature_end(bytes)?.ok_or_else(unsigned)?;
+    let end = signature_end(bytes).map_err(|e| unreadable(&e))?;
+    let end = end.ok_or_else(unsigned)?;
     Ok([&bytes[..HEADER_LEN], &bytes[end..]].concat())
 }
 
@@ -175,7 +187,8 @@ pub fn detach(wasm: &Wasm) -> Result<Vec<u8>, Error> {
 /// [`Error::Signature`] that says why not.
 pub fn verify(wasm: &Wasm, key: &PublicKey) -> Result<(), Error> {
     let bytes = wasm.bytes();
-    let end = signature_end(bytes)?.ok_or_else(unsigned)?;
+    let end = signature_end(bytes).map_err(|e| unreadable(&e))?;
+    let end = end.ok_or_else(unsigned)?;
     let mut data = signature_data(&bytes[..end]).map_err(refused)?;
     // Of a list of hashes, one for each part that may be verified alone, any one is good
     // enough for `wasmsign2`; only the last is that of the whole.

@@ -1,5 +1,6 @@
 //! Why something that looks like a signature is none: each reason has its own words.
 
+use super::trust::Trust;
 use crate::oci::Digest;
 
 /// Why a signature does not count.
@@ -171,6 +172,18 @@ impl Refusal {
                 | Refusal::OtherIdentity { .. }
                 | Refusal::OtherIssuer { .. }
         )
+    }
+
+    /// What to look at, where what does not count is about `what`.
+    #[must_use]
+    pub fn hint(by_others: bool, trust: &Trust, what: &str) -> String {
+        match trust {
+            _ if !by_others => format!("do not use the {what} before you know why"),
+            Trust::Key(_) => "check that the key is that of who published it".into(),
+            Trust::Identity(_) => {
+                "check that the identity and its issuer are those of who published it".into()
+            }
+        }
     }
 
     /// A parser's error; its words are foreign.

@@ -462,15 +462,8 @@ fn unsigned(
     }
     let what = wanted.name();
     let by_others = refused.iter().all(|(_, why)| why.is_by_others());
-    let hint = match trust {
-        _ if !by_others => "do not use the artifact before you know why",
-        Trust::Key(_) => "check that the key is that of who published it",
-        Trust::Identity(_) => {
-            "check that the identity and its issuer are those of who published it"
-        }
-    };
     Error::Signature {
         message: format!("{name} has no {what} that holds: {}", reasons.join("; ")),
-        hint: Some(hint.into()),
+        hint: Some(Refusal::hint(by_others, trust, "artifact")),
     }
 }

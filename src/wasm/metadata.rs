@@ -42,6 +42,10 @@ pub struct Metadata {
     pub dependencies: Vec<Dependency>,
     /// Whether a `signature` section is there. It is not verified here.
     pub signed: bool,
+    /// Whether there is a `.dep-v0` that cannot be read.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub unreadable: bool,
     /// The same crates as the section lists them, with what depends on what.
     #[serde(skip)]
     #[schemars(skip)]
@@ -106,7 +110,9 @@ pub fn read(bytes: &[u8]) -> wasmparser::Result<Metadata> {
             }
         } else if section.name() == DEPENDENCIES_SECTION {
             let before = found.crates.len();
-            for mut entry in crates(section.data()) {
+            let list = crates(section.data());
+            found.unreadable |= list.is_none();
+            for mut entry in list.unwrap_or_default() {
                 for place in &mut entry.requires {
                     *place = place.saturating_add(before);
                 }
@@ -135,11 +141,11 @@ pub fn read(bytes: &[u8]) -> wasmparser::Result<Metadata> {
     Ok(found)
 }
 
-fn crates(compressed: &[u8]) -> Vec<Crate> {
+/// None where it is no such list.
+fn crates(compressed: &[u8]) -> Option<Vec<Crate>> {
     let mut json = Vec::new();
     let mut unpacked = flate2::read::ZlibDecoder::new(compressed).take(MAX_DEPENDENCIES_JSON);
-    if unpacked.read_to_end(&mut json).is_err() {
-        return Vec::new();
-    }
-    serde_json::from_slice::<Auditable>(&json).map_or_else(|_| Vec::new(), |list| list.packages)
+    unpacked.read_to_end(&mut json).ok()?;
+    let list: Auditable = serde_json::from_slice(&json).ok()?;
+    Some(list.packages)
 }

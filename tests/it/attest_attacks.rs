@@ -425,6 +425,24 @@ fn policies_fail_closed() {
     }
 }
 
+/// `--policy` takes a file, and what follows it may as well be the artifact.
+#[test]
+fn a_policy_that_reads_as_an_artifact() {
+    let case = signed();
+    let rules = rule("*", "key = \"k.pub\"");
+    policy(&case, &rules);
+    let place = &case.artifact.place;
+    place.write("a.b/strict", rules.replace("k.pub", "../k.pub"));
+    let reference = case.reference();
+    case.tool(&["verify", "--policy", "a.b/strict", &reference])
+        .exits(2)
+        .says("there is such a file, and it reads as an artifact too")
+        .says("--policy ./a.b/strict");
+    case.tool(&["verify", "--policy", "./a.b/strict", &reference])
+        .exits(0);
+    case.tool(&["verify", "--policy", &reference]).exits(0);
+}
+
 #[test]
 fn a_policy_in_the_project() {
     let case = signed();

@@ -346,6 +346,23 @@ fn a_file_says_what_it_knows_of_itself() {
     place.write("plain.wasm", module(100, 1));
     let sbom = place.run(["sbom", "plain.wasm"]).exits(0).json();
     assert_eq!(names(&sbom), set(&[]));
+    // One whose list is damaged, and one that would be written over.
+    let at = bytes.windows(7).position(|w| w == b".dep-v0").unwrap() + 7;
+    let mut damaged = bytes.clone();
+    damaged[at..].fill(0);
+    place.write("damaged.wasm", damaged);
+    let words = "the list of crates in damaged (`.dep-v0`) cannot be read";
+    let sbom = place.run(["sbom", "damaged.wasm"]).exits(0).says(words);
+    assert_eq!(names(&sbom.json()), set(&[]));
+    let build = ["build", "damaged.wasm", "--sbom"];
+    place.run(build).exits(0).says(words);
+    for output in ["demo.wasm", "./demo.wasm"] {
+        place
+            .run(["sbom", "demo.wasm", "-o", output])
+            .exits(2)
+            .says("would take the place of `demo.wasm`");
+    }
+    assert_eq!(fs::read(place.join("demo.wasm")).unwrap(), bytes);
     place.run(["sbom", "missing.wasm"]).exits(1);
     place.write("text.wasm", "text");
     place.run(["sbom", "text.wasm"]).exits(3);

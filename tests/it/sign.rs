@@ -245,6 +245,10 @@ fn keys_are_looked_after() {
     let before = fs::read(place.join("k.key")).unwrap();
     let again = ["keygen", "--output-key-prefix", "k"];
     tool(&place, &again).exits(2).says("is there already");
+    for none in ["", "folder/"] {
+        let nothing = ["keygen", "--output-key-prefix", none];
+        tool(&place, &nothing).exits(2).says("names no file");
+    }
     assert_eq!(fs::read(place.join("k.key")).unwrap(), before);
     let mut none = place.command(["keygen"]);
     run(none.env_remove("COSIGN_PASSWORD"))

@@ -32,7 +32,8 @@ fn a_bundle_beside_the_file() {
 
     tool(&place, &["verify", "app.wasm", "--key=other.pub"])
         .exits(5)
-        .says("made with another key");
+        .says("made with another key")
+        .says("check that the key is that of");
     tool(&place, &["verify", "b.wasm", "--key=k.pub"])
         .exits(5)
         .says("there is no `b.wasm.sigstore.json`");

@@ -278,6 +278,8 @@ fn auto_takes_what_is_there() {
     let identity = ("SIGSTORE_ID_TOKEN", "TOKEN");
     publish(&[], &[]).says_not("signing");
     publish(&[], &["--sign", "auto"]).says("is not signed");
+    publish(&[("EDGEPACK_SIGNING_KEY", "")], &[])
+        .says("EDGEPACK_SIGNING_KEY is set to nothing: what is published is not signed");
     publish(&[key, identity], &["--sign", "none"]).says_not("sign");
     publish(&[key], &[])
         .says("signing with the key `k.key`; --sign none leaves that out")

@@ -52,6 +52,9 @@ impl Printer {
         for (kind, verified) in &outcome.attestations {
             row(kind.name(), &format!("in {}", verified.manifest));
             for (name, value) in kind.facts(&verified.predicate) {
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
                 row("", &format!("{}: {value}", name.replace('_', " ")));
             }
         }

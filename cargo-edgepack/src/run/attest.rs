@@ -155,6 +155,7 @@ impl App {
     ) -> Result<Attested, Error> {
         let sbom = match &file.metadata {
             Some(metadata) => {
+                self.doubt(metadata, &report.name);
                 let graph = sbom::Graph::of_binary(&report.name, &report.version, metadata);
                 Some(make_sbom(&graph, report, created)?)
             }
@@ -169,6 +170,18 @@ impl App {
 
     pub(super) fn sbom(&self, flags: &Sbom, cargo: &CargoFlags) -> Result<u8, Error> {
         let created = source::source_date_epoch()?.unwrap_or_default();
+        let real = |path: &Path| path.canonicalize().ok();
+        if let Some(file) = &flags.file
+            && real(file).is_some_and(|file| real(&flags.output) == Some(file))
+        {
+            return Err(Error::Usage {
+                message: format!(
+                    "the SBOM would take the place of `{}` itself",
+                    file.display()
+                ),
+                hint: Some("name another file with --output".into()),
+            });
+        }
         let sbom = match &flags.file {
             Some(file) => {
                 let wasm = output::read_wasm(file)?;
@@ -180,6 +193,7 @@ impl App {
                     named.version.clone_from(version);
                 }
                 let metadata = metadata::read(wasm.bytes()).unwrap_or_default();
+                self.doubt(&metadata, &named.name);
                 let graph = sbom::Graph::of_binary(&named.name, &named.version, &metadata);
                 let digest = Digest::of(wasm.bytes());
                 let subject = Subject {
@@ -201,6 +215,16 @@ impl App {
             output::write(&flags.output, &sbom)?;
         }
         Ok(exit_code::OK)
+    }
+
+    /// Says what an SBOM of a binary lacks.
+    fn doubt(&self, metadata: &Metadata, name: &str) {
+        if metadata.unreadable {
+            self.printer.note(&format!(
+                "the list of crates in {name} (`{}`) cannot be read: the SBOM is without them",
+                metadata::DEPENDENCIES_SECTION
+            ));
+        }
     }
 
     /// Builds; the exit code where the module is not to be used.

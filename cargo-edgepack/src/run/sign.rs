@@ -142,7 +142,13 @@ impl Signers {
                 Some(token) => token.clone(),
                 None => token::Source::required()?,
             }),
-            config::SignMode::Key => With::Key(key.ok_or_else(no_key)??),
+            config::SignMode::Key => With::Key(key.ok_or_else(|| {
+                no_key(if self.must {
+                    KEY_OF_SIGN
+                } else {
+                    KEY_OF_PUBLISH
+                })
+            })??),
             config::SignMode::Auto => {
                 let ambient = if keyless::AVAILABLE {
                     token::Source::ambient()?
@@ -167,12 +173,17 @@ impl Signers {
                         }
                         With::Key(key)
                     }
-                    (None, None) if self.must => return Err(no_key()),
+                    (None, None) if self.must => return Err(no_key(KEY_OF_SIGN)),
                     (None, None) => {
                         if asked.is_some() {
                             note(
                                 "there is no key to sign with, and no CI gives an identity: what is published is not signed",
                             );
+                        } else if environment::is_blank(environment::SIGNING_KEY) {
+                            note(&format!(
+                                "{} is set to nothing: what is published is not signed",
+                                environment::SIGNING_KEY
+                            ));
                         }
                         return Ok(None);
                     }
@@ -265,13 +276,16 @@ fn asked(
     }
 }
 
-fn no_key() -> Error {
+/// Where a key may be named. `sign` has no project whose configuration it could read.
+const KEY_OF_SIGN: &str = "--key PATH or EDGEPACK_SIGNING_KEY";
+const KEY_OF_PUBLISH: &str = "--key PATH, EDGEPACK_SIGNING_KEY or sign.key";
+
+fn no_key(places: &str) -> Error {
     Error::Usage {
         message: "there is no key to sign with".into(),
-        hint: Some(
-            "name one with --key PATH, EDGEPACK_SIGNING_KEY or sign.key; cargo edgepack keygen makes one"
-                .into(),
-        ),
+        hint: Some(format!(
+            "name one with {places}; cargo edgepack keygen makes one"
+        )),
     }
 }
 
@@ -384,12 +398,15 @@ impl App {
         }
         let say = |text: &str| self.printer.note(text);
         let with = signers.with(&SignConfig::default(), Some(&say))?;
-        Ok((signers, with.ok_or_else(no_key)?))
+        Ok((signers, with.ok_or_else(|| no_key(KEY_OF_SIGN))?))
     }
 
     pub(super) fn keygen(&self, flags: &Keygen) -> Result<u8, Error> {
         let standard = if flags.embed { "ed25519" } else { "cosign" };
         let prefix = flags.output_key_prefix.as_deref().unwrap_or(standard);
+        if prefix.is_empty() || prefix.ends_with('/') {
+            return Err(Error::usage("--output-key-prefix names no file"));
+        }
         let paths = keys::pair_paths(prefix);
         keys::refuse_existing(&paths)?;
         if flags.embed {

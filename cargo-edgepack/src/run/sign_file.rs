@@ -7,6 +7,7 @@ use edgepack::exit_code;
 use edgepack::output;
 use edgepack::registry::http::block_on;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
+use edgepack::sign::refusal::Refusal;
 use edgepack::sign::signer::Signer;
 use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::{SignedBy, Spec, Trust};
@@ -135,7 +136,7 @@ impl App {
                 file.display(),
                 path.display()
             ),
-            hint: Some("do not use the file before you know why".into()),
+            hint: Some(Refusal::hint(refusal.is_by_others(), trust, "file")),
         })?;
         self.printer
             .verified_file(file, &path.display().to_string(), &by);

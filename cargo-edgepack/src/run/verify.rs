@@ -49,6 +49,17 @@ impl App {
                     "it is either --policy that says who must have signed, or other flags, not both",
                 ));
             }
+            Some(file) if is_reference(file) && Path::new(file).is_file() => {
+                return Err(Error::Usage {
+                    message: format!(
+                        "`--policy {file}`: there is such a file, and it reads as an artifact too"
+                    ),
+                    hint: Some(format!(
+                        "write --policy ./{file} for the file; for the artifact, --policy {} before it",
+                        policy::FILE
+                    )),
+                });
+            }
             Some(file) if file.is_empty() || is_reference(file) => Some(self.own_policy()?),
             Some(file) => Some(read_policy(Path::new(file))?),
             None => None,
@@ -229,7 +240,7 @@ pub(super) fn attestations(outcome: &Outcome) -> serde_json::Value {
         {
             all.extend(verified_json);
             for (name, value) in kind.facts(&verified.predicate) {
-                all.insert(name.to_owned(), value.into());
+                all.insert(name.to_owned(), value);
             }
         }
         entry
