@@ -87,6 +87,9 @@ fn by_key(bundle: &Value, bytes: &[u8], key: &PublicKey) -> Result<(), Refusal> 
     let Some(signature) = text("/messageSignature/signature") else {
         return Err(Refusal::NoMessageSignature);
     };
+    if !bundle["dsseEnvelope"].is_null() {
+        return Err(Refusal::TwoContents);
+    }
     let signature = STANDARD
         .decode(signature)
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
@@ -141,6 +144,12 @@ mod tests {
         assert_eq!(
             changed("/messageSignature", Value::Null),
             Err(Refusal::NoMessageSignature)
+        );
+        let mut both = good.clone();
+        both["dsseEnvelope"] = json!({});
+        assert_eq!(
+            check(both.to_string().as_bytes(), b"m"),
+            Err(Refusal::TwoContents)
         );
         let certificate = json!({"certificate": {"rawBytes": ""}});
         let mut bundle = other;

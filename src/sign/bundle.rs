@@ -31,6 +31,9 @@ struct Bundle {
     #[serde(default)]
     verification_material: Material,
     dsse_envelope: Option<Envelope>,
+    /// Of a file: in its place, and not beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_signature: Option<Value>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -97,6 +100,7 @@ pub fn make(statement: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
                 sig: STANDARD.encode(signature),
             }],
         }),
+        message_signature: None,
     })
     .map_err(|e| Error::Internal(e.to_string()))
 }
@@ -127,6 +131,9 @@ pub fn check(
         return Err(Refusal::of_type("the bundle", &bundle.media_type));
     }
     let envelope = bundle.dsse_envelope.ok_or(Refusal::NoEnvelope)?;
+    if bundle.message_signature.is_some() {
+        return Err(Refusal::TwoContents);
+    }
     if envelope.payload_type != PAYLOAD_TYPE {
         return Err(Refusal::PayloadType(printable(&envelope.payload_type)));
     }

@@ -54,6 +54,9 @@ pub enum Refusal {
     /// A bundle about a file holds a signature of its bytes.
     #[error("it is a bundle without a signature of a file")]
     NoMessageSignature,
+    /// One signature has two things that it may be of.
+    #[error("it is a bundle with both a DSSE envelope and a signature of a file")]
+    TwoContents,
     /// The right key, or any, and another file.
     #[error("it signs another file")]
     OtherFile,

@@ -91,6 +91,10 @@ fn bundles_that_do_not_count() {
     let mut other = bundle.clone();
     other["mediaType"] = "application/json".into();
     good.beside(&other).refused("`application/json`");
+    let mut both = bundle.clone();
+    both["messageSignature"] = json!({"signature": "AAAA"});
+    good.beside(&both)
+        .refused("both a DSSE envelope and a signature of a file");
     // A certificate beside a signature by the key takes nothing from it.
     let mut certified = bundle.clone();
     certified["verificationMaterial"] = json!({"certificate": {}});
@@ -310,9 +314,25 @@ fn legacy_signatures_that_do_not_count() {
         "legacy",
     ];
     case.tool(&args).exits(5).says("no manifest of signatures");
-    // As cosign writes it where it is told to use Docker's types; these stay.
+    put(&good);
+    case.verify().exits(0);
+    case.registry
+        .put_blob_as(REPOSITORY, digest, " ".repeat(payload.len()).into_bytes());
+    case.refused("does not have its digest");
+}
+
+/// As cosign writes it where it is told to use Docker's types; these stay.
+#[test]
+fn legacy_signatures_with_dockers_types() {
     const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
     const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    let case = Case::new();
+    case.sign(&["--format", "legacy"]);
+    let tag = case.sig_tag();
+    let good = case.registry.manifest(REPOSITORY, &tag).unwrap();
+    let good: Value = serde_json::from_slice(&good).unwrap();
+    let reference = case.reference();
+    let args = ["sign", &reference, "--key", "k.key", "--format", "legacy"];
     let mut docker = good.clone();
     docker["mediaType"] = DOCKER.into();
     docker["config"]["mediaType"] = DOCKER_CONFIG.into();
@@ -331,9 +351,4 @@ fn legacy_signatures_that_do_not_count() {
     assert_eq!(added["mediaType"], DOCKER);
     assert_eq!(added["config"]["mediaType"], DOCKER_CONFIG);
     case.verify().exits(0);
-    put(&good);
-    case.verify().exits(0);
-    case.registry
-        .put_blob_as(REPOSITORY, digest, " ".repeat(payload.len()).into_bytes());
-    case.refused("does not have its digest");
 }

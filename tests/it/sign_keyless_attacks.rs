@@ -207,6 +207,10 @@ fn an_identity_is_asked_for_in_full() {
         place.write("trusted_root.json", root.to_string());
         verify(&by(WORKFLOW, GITHUB), "it names no ");
     }
+    let mut root = good.sigstore.trusted_root();
+    root["mediaType"] = "application/json".into();
+    place.write("trusted_root.json", root.to_string());
+    verify(&by(WORKFLOW, GITHUB), "its mediaType is `application/json`");
     place.write("trusted_root.json", "{}");
     verify(&by(WORKFLOW, GITHUB), "is no trusted root");
 }

@@ -20,6 +20,9 @@ use crate::sign::trust::{Identity, SignedBy};
 
 /// A file that is larger holds something else.
 const MAX_FILE: u64 = 4 << 20;
+/// What trusted roots call themselves, with the version behind.
+/// <https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto>
+const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 /// Where metadata of the public instance is kept, beside the cache's own entries.
 const TUF_FOLDER: &str = "sigstore-tuf";
 /// A file that every run fetches anew: when it cannot be, nothing can.
@@ -58,6 +61,10 @@ impl Root {
     pub fn read(file: &Path) -> Result<Self, Error> {
         let unusable = |why: String| unusable(file, "trusted root", "trusted-root", &why);
         let root = TrustedRoot::from_json(&read(file)?).map_err(|e| unusable(e.to_string()))?;
+        if !root.media_type.starts_with(MEDIA_TYPE) {
+            let found = printable(&root.media_type);
+            return Err(unusable(format!("its mediaType is `{found}`")));
+        }
         // All of them are asked for; with none to trust, nothing could verify.
         for (what, missing) in [
             (
