@@ -425,6 +425,26 @@ fn policies_fail_closed() {
     }
 }
 
+/// Another spelling of a registry is no way past a rule.
+#[test]
+fn a_registry_spelled_otherwise() {
+    let case = signed();
+    keygen(&case.artifact.place, "other");
+    let ours = format!("{}/{REPOSITORY}", case.registry.host());
+    let rules = rule(&ours, "key = \"other.pub\"") + &rule("*", "key = \"k.pub\"");
+    policy(&case, &rules);
+    let verify = |reference: &str| case.tool(&["verify", "--policy", reference]);
+    let reference = case.reference();
+    verify(&reference).exits(5);
+    verify(&reference.replace("127.0.0.1", "127.1")).exits(5);
+    verify(&reference.replace("127.0.0.1", "0x7f.0.0.1")).exits(5);
+    let zero = reference.replace("127.0.0.1:", "127.0.0.1:0");
+    assert!(matches!(verify(&zero).code, 1 | 2));
+    let pull = case.tool(&["pull", "--policy", &zero, "-o", "out.wasm"]);
+    assert!(matches!(pull.code, 1 | 2));
+    assert_eq!(case.artifact.pulled(), None);
+}
+
 /// `--policy` takes a file, and what follows it may as well be the artifact.
 #[test]
 fn a_policy_that_reads_as_an_artifact() {

@@ -243,4 +243,32 @@ fn signatures_inside_go_both_ways() {
         wasmsign(&["verify", "-i", "a.wasm", "-K", "ed25519.pub"]).code,
         0
     );
+    // In parts: the whole holds, and a part alone only for them.
+    wasmsign(&["split", "-i", "core.wasm", "-o", "split.wasm", "-s", "^x$"]).exits(0);
+    let mut split = fs::read(place.join("split.wasm")).unwrap();
+    split.extend_from_slice(b"\x00\x02\x01x");
+    place.write("split.wasm", split);
+    wasmsign(&["split", "-i", "split.wasm", "-o", "s.wasm", "-s", "^x$"]).exits(0);
+    wasmsign(&[
+        "sign",
+        "-i",
+        "s.wasm",
+        "-o",
+        "parts.wasm",
+        "-k",
+        "their.key",
+    ])
+    .exits(0);
+    let verify = |file: &str| {
+        wasmsign(&["verify", "-i", file, "-K", "their.pub"]).exits(0);
+        ours(&place, &["verify", "--embedded", "--key=their.pub", file])
+    };
+    verify("parts.wasm").exits(0);
+    let whole = fs::read(place.join("parts.wasm")).unwrap();
+    let at = whole
+        .windows(4)
+        .rposition(|w| w == b"\x00\x02\x01x")
+        .unwrap();
+    place.write("cut.wasm", &whole[..at]);
+    verify("cut.wasm").exits(5).says("was cut off");
 }
