@@ -102,6 +102,16 @@ impl Surroundings {
     fn suffix(&self) -> &'static str {
         if self.several { "/{name}" } else { "" }
     }
+
+    /// What tells one release from another. A version names one artifact for good: of
+    /// several packages not each has a new one whenever a tag is pushed.
+    fn tags(&self) -> &'static str {
+        if self.several {
+            "          tags: ${{ github.ref_name }}\n"
+        } else {
+            ""
+        }
+    }
 }
 
 /// A workflow that builds on pull requests, and publishes and signs on tags.
@@ -145,9 +155,10 @@ pub fn workflow(action: &Action, project: &Surroundings) -> String {
         if job == "publish" {
             let _ = write!(
                 text,
-                "          publish: true\n          repository: ghcr.io/${{{{ github.repository }}}}{}\n          \
+                "          publish: true\n          repository: ghcr.io/${{{{ github.repository }}}}{}\n{}          \
                  sign: keyless\n",
-                project.suffix()
+                project.suffix(),
+                project.tags()
             );
         }
     }

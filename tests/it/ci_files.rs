@@ -416,4 +416,16 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
     ] {
         assert!(!said.contains(name), "{said}");
     }
+    // The key itself, where its place is to be named.
+    let script = std::fs::read_to_string(place.join("repo/crates/app/build.rs")).unwrap();
+    place.write("repo/crates/app/build.rs", format!("{script}// again\n"));
+    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
+    command
+        .current_dir(place.join("repo/crates/app"))
+        .env("EDGEPACK_SIGNING_KEY", "s3cret itself")
+        .env("NO_KEY", "s3cret of somebody else");
+    run(&mut command)
+        .exits(0)
+        .says("NO_KEY")
+        .says_not("EDGEPACK_SIGNING_KEY");
 }

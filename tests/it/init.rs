@@ -152,6 +152,11 @@ fn several_packages_below_the_repository() {
         workflow.contains("          repository: ghcr.io/${{ github.repository }}/{name}\n"),
         "{workflow}"
     );
+    // Not each has a new version whenever a tag is pushed.
+    assert!(
+        workflow.contains("          tags: ${{ github.ref_name }}\n"),
+        "{workflow}"
+    );
     let pipeline = read(&place, PIPELINE);
     assert!(
         pipeline.contains("repository: \"$CI_REGISTRY_IMAGE/{name}\""),

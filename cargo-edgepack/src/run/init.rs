@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use edgepack::build::CargoConfig;
 use edgepack::ci::matrix::Template;
+use edgepack::ci::pin;
 use edgepack::ci::starter::{
     Action, INCLUDED, MARK, PIPELINE, Surroundings, WORKFLOW, pipeline, settings, with_settings,
     workflow,
@@ -29,6 +30,7 @@ impl App {
     pub(super) fn init(&self, flags: &Init) -> Result<u8, Error> {
         let action = match &flags.action {
             Some(text) => Action::parse(text)?,
+            None if flags.ci.contains(&Ci::Github) => pin::action()?,
             None => Action::default(),
         };
         let template: Template = match &flags.template {
