@@ -418,8 +418,32 @@ fn a_child_pipeline() {
             "      repository: \"$CI_REGISTRY_IMAGE\"",
         ]
     );
+    // Below the repository's folder, the jobs have to be told.
+    let below = Place::new();
+    for name in ["Cargo.toml", "src/main.rs"] {
+        let contents = match name {
+            "Cargo.toml" => "[package]\nname = \"gr-öße_x\"\nversion = \"0.1.0\"\n",
+            _ => "fn main() {}\n",
+        };
+        below.write(&format!("sub dir/{name}"), contents);
+    }
+    git(&below, &["init", "-q"]);
+    let jobs = |more: &[&str]| {
+        let fixed = [
+            "plan",
+            "--matrix=gitlab",
+            "--manifest-path=sub dir/Cargo.toml",
+        ];
+        below.run([&fixed, more].concat()).exits(0).stdout
+    };
+    let folder = "      working-directory: \"sub dir\"\n";
+    assert!(jobs(&[]).contains(folder));
+    assert!(jobs(&[]).contains("      job-prefix: \"gr-_f6__df_e_x-\"\n"));
+    assert!(!jobs(&["--input=working-directory=x"]).contains(folder));
+    assert!(!jobs(&["--input=manifest-path=x/Cargo.toml"]).contains(folder));
     for args in [
-        &["--template", "local: a\nscript: [x]"][..],
+        &["--input=sign=none", "--input=sign=key"][..],
+        &["--template", "local: a\nscript: [x]"],
         &["--template", "nonsense"],
         &["--input", "a b=c"],
     ] {
