@@ -196,7 +196,9 @@ fn a_release_writes_its_sums_into_both() {
     };
     let set = |contents: &str| {
         let file = place.write("sums", contents);
-        run(Command::new(place.join("action/set-checksums")).arg(file))
+        run(Command::new(place.join("action/set-checksums"))
+            .arg(file)
+            .env("GITHUB_REPOSITORY", "acme/packer"))
     };
     let template = place.join("gitlab-template/templates/edgepack/template.yml");
     let before = fs::read_to_string(&template).unwrap();
@@ -213,7 +215,9 @@ fn a_release_writes_its_sums_into_both() {
         let after = fs::read_to_string(&template).unwrap();
         assert_eq!(
             after,
-            before.replace(": \"\"\n  script:", &format!(": |\n{block}  script:"))
+            before
+                .replace(": \"\"\n  script:", &format!(": |\n{block}  script:"))
+                .replace("com/OWNER/cargo-edgepack/", "com/acme/packer/")
         );
     }
     for wrong in [
