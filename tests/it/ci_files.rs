@@ -371,6 +371,26 @@ fn later_steps_get_values() {
     assert!(dotenv.contains(&format!("EDGEPACK_DIGEST={}\n", values["digest"])));
     assert!(!dotenv.contains("set-output"), "{dotenv}");
 
+    // Several in one repository: later steps pair the lines.
+    for name in ["a.wasm", "b.wasm"] {
+        place.write(name, wat::parse_str("(module)").unwrap());
+    }
+    let mut command = place.command([
+        "publish",
+        "a.wasm",
+        "b.wasm",
+        "--oci-layout=both",
+        "--tag=1",
+    ]);
+    command
+        .arg("--message-format=github")
+        .env("GITHUB_OUTPUT", place.write("both-output", ""));
+    run(&mut command).exits(0);
+    let both = step_outputs(&std::fs::read_to_string(place.join("both-output")).unwrap());
+    for name in ["ref", "digest", "repository"] {
+        assert_eq!(both[name].lines().count(), 2, "{name}: {both:?}");
+    }
+
     // Without being asked, nothing is told.
     let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
     command
