@@ -227,10 +227,13 @@ output() {
 
 # The results of shrinking that other runners share. Without them it only takes longer.
 share() {
-    local flags=()
+    local flags=() password=$password
     # A password is for the host that it was given for, and for no other.
     if [[ ${INPUT_CACHE%%/*} == "$login_host" ]]; then
         flags=(${login[@]+"${login[@]}"})
+    elif [[ $INPUT_CACHE == ghcr.io/* && -n $token ]] && ! knows_ghcr; then
+        password=$token
+        flags=("--username=${GITHUB_ACTOR:-token}" --password-stdin)
     fi
     run cache "--$1=oci:$INPUT_CACHE" ${flags[@]+"${flags[@]}"} ||
         say warning "results of shrinking could not be shared with $INPUT_CACHE"

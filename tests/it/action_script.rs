@@ -204,6 +204,21 @@ fn the_token_of_the_job_is_for_ghcr_wherever_it_is_named() {
             .says("stdin: <>")
             .says_not("--password-stdin");
     }
+    // A cache there gets it, also where another registry gets another password.
+    let elsewhere = [
+        ("repository", "registry.example/app"),
+        ("username", "ci"),
+        ("password", "an0ther"),
+        ("cache", "ghcr.io/acme/cache:main"),
+    ];
+    let said = with_token(&place, &ours, &elsewhere).stderr;
+    let shared = said.split("words: ").filter(|w| w.contains(" cache "));
+    let shared: Vec<&str> = shared.collect();
+    assert_eq!(shared.len(), 2, "{said}");
+    for words in shared {
+        assert!(words.contains("stdin: <t0ken>"), "{said}");
+    }
+    assert_eq!(said.matches("stdin: <an0ther>").count(), 1, "{said}");
     // Where somebody has logged in before, that counts.
     let logins = [
         ".home/.docker/config.json",
