@@ -40,6 +40,10 @@ pub const MEDIA_TYPE_WASM_CONFIG_V1: &str = "application/vnd.wasm.config.v1+json
 /// <https://github.com/engineerd/wasm-to-oci>
 pub const MEDIA_TYPE_WASM_CONTENT: &str = "application/vnd.wasm.content.layer.v1+wasm";
 
+/// The architecture of what runs on Wasm.
+/// <https://github.com/opencontainers/image-spec/blob/main/image-index.md#platform-variants>
+pub const ARCHITECTURE_WASM: &str = "wasm";
+
 /// Annotations with names that the image spec defines.
 /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
 pub mod annotation {

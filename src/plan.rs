@@ -53,6 +53,31 @@ pub struct Overrides {
     pub embed: Option<Embed>,
 }
 
+impl Overrides {
+    /// The flags that these settings come from, for messages.
+    #[must_use]
+    pub fn flags(&self) -> Vec<&'static str> {
+        [
+            ("--level", self.level.is_some()),
+            ("--optimize-for", self.optimize_for.is_some()),
+            ("--keep-section", self.keep_sections.is_some()),
+            ("--keep-export", self.keep_exports.is_some()),
+            ("--stub-import", self.stub_imports.is_some()),
+            ("--lower", self.lower.is_some()),
+            ("--allow-proposal", self.allow_proposals.is_some()),
+            ("--assume", self.assume.is_some()),
+            ("--allow-import", self.allow_imports.is_some()),
+            ("--budget-raw", self.budget_raw.is_some()),
+            ("--budget-gzip", self.budget_gzip.is_some()),
+            ("--variant", self.variants.is_some()),
+            ("--embed", matches!(self.embed, Some(Embed::With(_)))),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
+}
+
 /// Whether, and with which key, a module is signed inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Embed {

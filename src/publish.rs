@@ -89,13 +89,22 @@ impl Bundle {
         let mut children = Vec::new();
         let mut listed_as =
             Descriptor::plain(&manifest.media_type, manifest.digest.clone(), manifest.size);
-        let mut subject = None;
+        let subject;
         if matches!(
             manifest.media_type.as_str(),
             MEDIA_TYPE_INDEX | MEDIA_TYPE_DOCKER_LIST
         ) {
-            let index: Index =
+            let mut index: Index =
                 serde_json::from_slice(&bytes).map_err(|e| no_manifest(e.to_string()))?;
+            let mut says = |key| index.rest.remove(key);
+            listed_as.artifact_type =
+                says("artifactType").and_then(|t| serde_json::from_value(t).ok());
+            listed_as.annotations = says("annotations")
+                .and_then(|a| serde_json::from_value(a).ok())
+                .unwrap_or_default();
+            subject = says("subject")
+                .and_then(|s| serde_json::from_value::<Descriptor>(s).ok())
+                .map(|s| s.digest);
             if !index.others.is_empty() {
                 return Err(no_manifest(
                     "it lists others by digests that are no sha256".into(),
@@ -191,6 +200,39 @@ impl Item {
         }
         Ok((signed, attested))
     }
+
+    /// What a tag names, by what is there; an error where it must not be set anew.
+    fn found(
+        &self,
+        tag: &Tag,
+        there: Option<&Digest>,
+        rules: Rules,
+        place: impl Fn() -> String,
+    ) -> Result<Found, Error> {
+        let digest = &self.bundle.manifest.digest;
+        match there {
+            None => Ok(Found::Nothing),
+            Some(there) if there == digest => Ok(Found::This),
+            Some(there) if !tag.moving && !rules.force => Err(taken(&place(), there, digest)),
+            Some(_) => Ok(Found::Other),
+        }
+    }
+}
+
+/// What becomes of tags. Published once more, an old version does not take `latest` back
+/// where the rules say so.
+fn settle(tags: &[Tag], found: &[Found], rules: Rules) -> Vec<(String, TagState)> {
+    let mut both = tags.iter().zip(found);
+    let settled = both.any(|(tag, state)| !tag.moving && *state == Found::This);
+    let keep = rules.skip_existing && settled;
+    let state = |found: Found| match found {
+        Found::This => TagState::Unchanged,
+        Found::Other if keep => TagState::Skipped,
+        Found::Nothing | Found::Other => TagState::Set,
+    };
+    let both = tags.iter().zip(found);
+    both.map(|(tag, found)| (tag.name.clone(), state(*found)))
+        .collect()
 }
 
 /// What to do about what is there already.
@@ -328,35 +370,27 @@ impl Push<'_> {
         // Before anything is sent: a tag that must not be moved ends it here.
         let mut states = Vec::new();
         for tag in tags {
-            states.push((tag.name.clone(), self.look_at(&remote, tag).await?));
+            let place = || format!("{repository}:{}", tag.name);
+            let there = remote.resolve(&tag.name).await?;
+            states.push(
+                self.item
+                    .found(tag, there.as_ref(), self.context.rules, place)?,
+            );
         }
-        let complete = states.iter().any(|(_, state)| *state == Found::This);
-        // Published once more, an old version does not take `latest` back.
-        let settled = tags
-            .iter()
-            .zip(&states)
-            .any(|(tag, (_, state))| !tag.moving && *state == Found::This);
-        let keep = self.context.rules.skip_existing && settled;
-        let wanted = |state: Found| state == Found::Nothing || (state == Found::Other && !keep);
+        let complete = states.contains(&Found::This);
+        let done = settle(tags, &states, self.context.rules);
         // Without referrers nothing comes between the manifest and its tags: the
         // first tag brings it in.
-        let set = states.iter().any(|(_, state)| wanted(*state));
+        let set = done.iter().any(|(_, state)| *state == TagState::Set);
         let by_tag =
             set && bundle.referrers.is_empty() && bundle.subject.is_none() && signing.is_none();
         self.push(&remote, bundle, complete, !by_tag).await?;
         // Before the tags: none may name what is not signed yet.
         let (signatures, attested) = self.item.sign(Place::Remote(&remote), complete).await?;
-        let mut done = Vec::new();
-        for (name, state) in states {
-            if wanted(state) {
-                self.put_manifest(&remote, &name, bundle).await?;
+        for (name, state) in &done {
+            if *state == TagState::Set {
+                self.put_manifest(&remote, name, bundle).await?;
             }
-            let state = match state {
-                Found::This => TagState::Unchanged,
-                state if wanted(state) => TagState::Set,
-                _ => TagState::Skipped,
-            };
-            done.push((name, state));
         }
         Ok(Published {
             tags: done,
@@ -364,19 +398,6 @@ impl Push<'_> {
             attested,
             sent: self.sent.load(Ordering::Relaxed),
         })
-    }
-
-    async fn look_at(&self, remote: &Remote, tag: &Tag) -> Result<Found, Error> {
-        let digest = &self.item.bundle.manifest.digest;
-        match remote.resolve(&tag.name).await? {
-            None => Ok(Found::Nothing),
-            Some(there) if there == *digest => Ok(Found::This),
-            Some(there) if !tag.moving && !self.context.rules.force => {
-                let place = remote.repository().to_string();
-                Err(taken(&format!("{place}:{}", tag.name), &there, digest))
-            }
-            Some(_) => Ok(Found::Other),
-        }
     }
 
     /// Pushes a manifest with all that belongs to it, but for the tags; without `put`,
@@ -522,34 +543,34 @@ fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
 ///
 /// [`Error::Io`], or [`Error::Registry`] where the first layout is damaged and for a tag
 /// that must not be moved.
-pub async fn copy_to_layout(
-    item: &Item,
-    to: &Layout,
-    rules: Rules,
-) -> Result<(Vec<Signed>, Vec<bool>), Error> {
-    let digest = &item.bundle.manifest.digest;
-    for there in to.index()?.manifests {
-        let fixed = item
-            .tags
+pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Published, Error> {
+    let index = to.index()?;
+    let mut states = Vec::new();
+    for tag in &item.tags {
+        let entry = index
+            .manifests
             .iter()
-            .find(|tag| !tag.moving && tag_of(&there) == Some(tag.name.as_str()));
-        if let Some(tag) = fixed
-            && there.digest != *digest
-            && !rules.force
-        {
-            let name = format!("oci:{}:{}", to.folder().display(), tag.name);
-            return Err(taken(&name, &there.digest, digest));
-        }
+            .find(|there| tag_of(there) == Some(tag.name.as_str()));
+        let place = || format!("oci:{}:{}", to.folder().display(), tag.name);
+        states.push(item.found(tag, entry.map(|e| &e.digest), rules, place)?);
     }
     copy_bundle(&item.layout, &item.bundle, to)?;
-    let signed = item.sign(Place::Layout(to), false).await?;
+    let (signatures, attested) = item.sign(Place::Layout(to), false).await?;
     if item.tags.is_empty() {
         to.tag(&item.bundle.manifest, None)?;
     }
-    for tag in &item.tags {
-        to.tag(&item.bundle.manifest, Some(&tag.name))?;
+    let tags = settle(&item.tags, &states, rules);
+    for (name, state) in &tags {
+        if *state == TagState::Set {
+            to.tag(&item.bundle.manifest, Some(name))?;
+        }
     }
-    Ok(signed)
+    Ok(Published {
+        tags,
+        signatures,
+        attested,
+        sent: 0,
+    })
 }
 
 fn copy_bundle(from: &Layout, bundle: &Bundle, to: &Layout) -> Result<(), Error> {

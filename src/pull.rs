@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
+use crate::oci::{ARCHITECTURE_WASM, Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
 use crate::output::Pending;
 use crate::pack::Timestamp;
 use crate::registry::failure::printable;
@@ -21,7 +21,7 @@ use crate::registry::remote::{Remote, Rights};
 use crate::sign::attach::{self, Ready};
 use crate::sign::place::Place;
 use crate::sign::{Format, verify};
-use crate::unpack::{self, Payload, UnpackError, Wanted};
+use crate::unpack::{self, Deleted, Payload, UnpackError, Wanted};
 use crate::wasm::{Kind, kind_of};
 
 /// A config above this size is none.
@@ -31,6 +31,8 @@ const MAX_MODULE: u64 = u32::MAX as u64;
 /// Nor is an archive of one above this size: what does not compress grows by less than a
 /// thousandth, and there are headers.
 const MAX_ARCHIVE: u64 = MAX_MODULE + MAX_MODULE / 1000 + (1 << 20);
+/// Indexes in indexes: no artifact is that deep.
+const MAX_DEPTH: usize = 4;
 const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Where an artifact is.
@@ -281,7 +283,10 @@ async fn resolved(
     (mut descriptor, mut bytes): (Descriptor, Vec<u8>),
 ) -> Result<Resolved, Error> {
     let mut reference = source.name(&descriptor.digest);
-    if is_index(&descriptor, &bytes) {
+    for _ in 0..MAX_DEPTH {
+        if !is_index(&descriptor, &bytes) {
+            break;
+        }
         let index: Index = serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
         let chosen = choose(&reference, index)?;
         (descriptor, bytes) = source.manifest(Some(&chosen)).await?;
@@ -328,6 +333,16 @@ fn choose(reference: &str, index: Index) -> Result<Descriptor, Error> {
     let mut manifests = index.manifests;
     // What docker adds to an image says of itself that it runs nowhere.
     manifests.retain(|m| !m.annotations.contains_key("vnd.docker.reference.type"));
+    let is_wasm = |m: &Descriptor| {
+        let platform = m
+            .rest
+            .get("platform")
+            .and_then(|p| p["architecture"].as_str());
+        platform == Some(ARCHITECTURE_WASM)
+    };
+    if manifests.iter().any(is_wasm) {
+        manifests.retain(is_wasm);
+    }
     match <[Descriptor; 1]>::try_from(manifests) {
         Ok([only]) => Ok(only),
         Err(manifests) => Err(Error::Registry {
@@ -411,16 +426,17 @@ async fn unpack_into(
     for layer in layers {
         bounded(resolved, layer, MAX_ARCHIVE)?;
     }
+    let mut deleted = Deleted::default();
     for layer in layers {
         let mut archive = tempfile::tempfile()
             .map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))?;
         source
             .blob(layer, &mut archive, path, &|done| on_progress(layer, done))
             .await?;
-        let extracted = match extract_into(&archive, &wanted, output, path)? {
+        let extracted = match extract_into(&archive, &wanted, &mut deleted, output, path)? {
             // Other files beside the one that Istio's rules name do no harm.
             Err(several @ UnpackError::Several(_)) if wanted == Wanted::Only => {
-                match extract_into(&archive, &Wanted::plugin(), output, path)? {
+                match extract_into(&archive, &Wanted::plugin(), &mut deleted, output, path)? {
                     Ok(None) => Err(several),
                     other => other,
                 }
@@ -442,6 +458,7 @@ async fn unpack_into(
 fn extract_into(
     mut archive: &File,
     wanted: &Wanted,
+    deleted: &mut Deleted,
     output: &mut Pending,
     path: &Path,
 ) -> Result<Result<Option<u64>, UnpackError>, Error> {
@@ -452,7 +469,8 @@ fn extract_into(
         .and_then(|()| target.rewind())
         .map_err(Error::io("write", path))?;
     let mut writer = BufWriter::new(target);
-    let found = match unpack::extract(BufReader::new(archive), wanted, &mut writer, MAX_MODULE) {
+    let archive = BufReader::new(archive);
+    let found = match unpack::extract(archive, wanted, deleted, &mut writer, MAX_MODULE) {
         Err(UnpackError::Write(e)) => return Err(Error::io("write", path)(e)),
         found => found,
     };

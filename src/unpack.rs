@@ -9,14 +9,16 @@
 use serde::Deserialize;
 
 use crate::oci::{
-    Descriptor, MEDIA_TYPE_LAYER_TAR_GZIP, MEDIA_TYPE_WASM, MEDIA_TYPE_WASM_CONTENT, Manifest,
-    annotation,
+    ARCHITECTURE_WASM, Descriptor, MEDIA_TYPE_LAYER_TAR_GZIP, MEDIA_TYPE_WASM,
+    MEDIA_TYPE_WASM_CONTENT, Manifest, annotation,
 };
 use crate::pack::compat;
 
 mod archive;
+mod deleted;
 
 pub use archive::extract;
+pub use deleted::Deleted;
 
 /// Layers that are a module or a component as it is.
 const RAW: &[&str] = &[
@@ -295,6 +297,8 @@ pub enum Wanted {
 #[derive(Debug, Default, Deserialize)]
 struct ImageConfig {
     #[serde(default)]
+    architecture: String,
+    #[serde(default)]
     config: Option<Execution>,
 }
 
@@ -320,7 +324,9 @@ impl Wanted {
     #[must_use]
     pub fn of(manifest: &Manifest, config: &[u8]) -> Self {
         let config: ImageConfig = serde_json::from_slice(config).unwrap_or_default();
-        if let Some(path) = config.config.as_ref().and_then(Execution::module) {
+        // What is run on Wasm is Wasm, whatever it is called.
+        let any_name = config.architecture == ARCHITECTURE_WASM;
+        if let Some(path) = config.config.and_then(|c| c.module(any_name)) {
             return Wanted::Path(path);
         }
         if manifest
@@ -361,11 +367,11 @@ impl Execution {
     /// The path of the module that is run, if it is one. The entrypoint comes first,
     /// then the command, as a runtime joins them; `#` and a function's name may
     /// follow, as the runwasi shims have it.
-    fn module(&self) -> Option<String> {
+    fn module(&self, any_name: bool) -> Option<String> {
         let words = [&self.entrypoint, &self.cmd];
         let first = words.into_iter().flatten().flatten().next()?;
         let path = first.split('#').next()?;
-        if !is_wasm_name(path) {
+        if !any_name && !is_wasm_name(path) {
             return None;
         }
         let folder = match &self.working_dir {

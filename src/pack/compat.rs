@@ -19,7 +19,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Metadata, Timestamp, annotations, assemble, to_json};
 use crate::oci::{
-    Artifact, Blob, Digest, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_LAYER_TAR_GZIP, annotation,
+    ARCHITECTURE_WASM, Artifact, Blob, Digest, MEDIA_TYPE_IMAGE_CONFIG, MEDIA_TYPE_LAYER_TAR_GZIP,
+    annotation,
 };
 use crate::validate::Validated;
 
@@ -74,7 +75,7 @@ pub(super) fn pack(module: &Validated, metadata: &Metadata, created: Timestamp) 
         author: metadata.authors.first().map(String::as_str),
         // The platform `wasi/wasm`: podman and CRI-O choose the runtime by it, and
         // runwasi takes no other architecture.
-        architecture: "wasm",
+        architecture: ARCHITECTURE_WASM,
         os: "wasi",
         config: Execution {
             entrypoint: [ENTRYPOINT],

@@ -195,12 +195,36 @@ impl Failure {
         self.codes.iter().any(|c| c == code)
     }
 
-    fn known_hint(&self) -> Option<&'static str> {
+    /// The host that was asked; `HOST` where that cannot be told.
+    fn host(&self) -> String {
+        let url = self
+            .request
+            .split(' ')
+            .nth(1)
+            .and_then(|u| Url::parse(u).ok());
+        let name = |url: Url| {
+            let port = url
+                .port()
+                .map(|port| format!(":{port}"))
+                .unwrap_or_default();
+            Some(url.host_str()?.to_owned() + &port)
+        };
+        url.and_then(name).unwrap_or_else(|| "HOST".into())
+    }
+
+    fn known_hint(&self) -> Option<String> {
+        if self.status?.as_u16() == 401 {
+            return Some(format!(
+                "log in with: cargo edgepack login {} --username NAME --password-stdin (docker's and podman's logins count too)",
+                self.host()
+            ));
+        }
+        self.fixed_hint().map(str::to_owned)
+    }
+
+    fn fixed_hint(&self) -> Option<&'static str> {
         let said = self.message.to_ascii_lowercase();
         Some(match self.status?.as_u16() {
-            401 => {
-                "log in with: cargo edgepack login HOST --username NAME --password-stdin (docker's and podman's logins count too)"
-            }
             403 => "the account has no right to this; a token may lack the scope to write packages",
             400 if self.has_code("MANIFEST_INVALID") && said.contains("media type") => {
                 "this registry takes the media types on its list alone (GitLab's older ones do not know those of Wasm): \
@@ -228,10 +252,7 @@ impl Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let hint = failure
-            .hint
-            .clone()
-            .or_else(|| failure.known_hint().map(str::to_owned));
+        let hint = failure.hint.clone().or_else(|| failure.known_hint());
         let mut message = format!("{} failed", failure.request);
         if let Some(status) = failure.status {
             let _ = write!(message, ": {status}");

@@ -19,7 +19,10 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use crate::error::Error;
-use crate::oci::{Annotations, Artifact, Blob, Descriptor, Digest, Index, Manifest, annotation};
+use crate::oci::{
+    Annotations, Artifact, Blob, Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST,
+    annotation,
+};
 use crate::output;
 use crate::registry::reference::{LATEST, LAYOUT_PREFIX};
 
@@ -109,6 +112,7 @@ pub struct Said {
 struct About {
     annotations: Annotations,
     layers: Vec<Descriptor>,
+    subject: Option<Descriptor>,
 }
 
 /// A layout in a folder.
@@ -190,6 +194,11 @@ impl Layout {
     ///
     /// [`Error::Registry`] where the layout is damaged.
     pub fn has(&self, version: Option<&str>) -> Result<bool, Error> {
+        if let Some(digest) = version.and_then(|v| v.parse().ok())
+            && self.unlisted(digest)?.is_some()
+        {
+            return Ok(true);
+        }
         let index = self.index()?;
         Ok(index.manifests.iter().any(|m| {
             version.is_none_or(|version| tag_of(m) == Some(version) || m.digest.as_str() == version)
@@ -216,6 +225,11 @@ impl Layout {
         if let [only] = found[..] {
             return Ok(only.clone());
         }
+        if let Some(unlisted) = version.and_then(|v| v.parse().ok())
+            && let Some(manifest) = self.unlisted(unlisted)?
+        {
+            return Ok(manifest);
+        }
         // As in a registry, that is what a reference without a tag means.
         if version.is_none()
             && let Some(latest) = index.manifests.iter().find(|m| tag_of(m) == Some(LATEST))
@@ -233,6 +247,35 @@ impl Layout {
             hint: (!tags.is_empty())
                 .then(|| format!("name one as oci:{folder}:TAG; it has {}", tags.join(", "))),
         })
+    }
+
+    /// A manifest that is stored and that the index does not list itself, such as one that
+    /// an index in the layout lists.
+    fn unlisted(&self, digest: Digest) -> Result<Option<Descriptor>, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape {
+            schema_version: u8,
+            #[serde(default)]
+            media_type: String,
+            manifests: Option<serde::de::IgnoredAny>,
+        }
+        let Ok(meta) = fs::metadata(self.blob_path(&digest)) else {
+            return Ok(None);
+        };
+        if meta.len() > MAX_MANIFEST {
+            return Ok(None);
+        }
+        let mut found = Descriptor::plain(MEDIA_TYPE_MANIFEST, digest, meta.len());
+        let Ok(shape) = serde_json::from_slice::<Shape>(&self.read(&found)?) else {
+            return Ok(None);
+        };
+        if !shape.media_type.is_empty() {
+            found.media_type = shape.media_type;
+        } else if shape.manifests.is_some() {
+            MEDIA_TYPE_INDEX.clone_into(&mut found.media_type);
+        }
+        Ok((shape.schema_version == 2).then_some(found))
     }
 
     /// What the manifest of an entry says about itself; nothing where it is no JSON.
@@ -341,10 +384,14 @@ impl Layout {
     pub fn subjects(&self) -> Result<Subjects, Error> {
         let mut subjects = Subjects::new();
         for entry in self.index()?.manifests {
+            // A layout need not hold all that it lists.
+            if !self.blob_path(&entry.digest).exists() {
+                continue;
+            }
             let bytes = self.read(&entry)?;
-            let about = serde_json::from_slice::<Manifest>(&bytes)
+            let about = serde_json::from_slice::<About>(&bytes)
                 .ok()
-                .and_then(|m| m.subject);
+                .and_then(|about| about.subject);
             if let Some(subject) = about {
                 let referrers = subjects.entry(subject.digest).or_default();
                 if !referrers.iter().any(|r| r.digest == entry.digest) {

@@ -244,13 +244,23 @@ impl Remote {
             .with(CONTENT_TYPE, media_type);
         request.body = bytes.clone();
         let reply = self.session.send(&request, |s| s.is_success()).await?;
-        if let Some(stated) = stated_digest(&reply)
-            && stated != Digest::of(bytes)
+        let wrong = |why| Failure::protocol(describe(&Method::PUT, reply.url()), why);
+        let digest = Digest::of(bytes);
+        let stated = stated_digest(&reply);
+        if let Some(stated) = &stated
+            && *stated != digest
         {
-            return Err(Failure::protocol(
-                describe(&Method::PUT, reply.url()),
-                format!("the registry says that it stored {stated}, which is not what was sent"),
-            ));
+            return Err(wrong(format!(
+                "the registry says that it stored {stated}, which is not what was sent"
+            )));
+        }
+        // Something between us and a registry may have answered.
+        let doubtful = reply.status() != StatusCode::CREATED && stated.is_none();
+        if doubtful && self.resolve(version).await? != Some(digest) {
+            let status = reply.status();
+            return Err(wrong(format!(
+                "the answer is {status}, and the manifest is not there"
+            )));
         }
         Ok(reply.headers().contains_key(SUBJECT_HEADER))
     }

@@ -22,6 +22,7 @@ use crate::registry::http::{Authorized, Client, MAX_REPLY, read_body, read_failu
 use crate::registry::reference::{api_host, is_loopback};
 
 const MAX_REDIRECTS: usize = 8;
+const MAX_TOKEN_REDIRECTS: usize = 3;
 /// How long a registry on this machine may take to show that it speaks the other scheme.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -531,7 +532,23 @@ impl Session {
         };
         let method = request.method().clone();
         let what = describe(&method, realm);
-        let reply = self.client.execute(request).await?;
+        let mut reply = self.client.execute(request).await?;
+        // Sent on to another host, it goes without the credentials.
+        for _ in 0..MAX_TOKEN_REDIRECTS {
+            let Some(next) = location(&reply).filter(|next| self.host.allows(next)) else {
+                break;
+            };
+            if method != Method::GET || !reply.status().is_redirection() {
+                break;
+            }
+            let mut request = reqwest::Request::new(Method::GET, next);
+            if request.url().origin() == realm.origin()
+                && let Some(value) = self.credential.as_ref().and_then(basic)
+            {
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            reply = self.client.execute(request).await?;
+        }
         let status = reply.status();
         if status.is_success() {
             let body = read_body(&what, reply, MAX_REPLY, self.client.options.timeout).await?;

@@ -14,6 +14,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use tar::{EntryType, Header};
 
+use super::deleted::Deleted;
 use super::{UnpackError, Wanted, printable};
 
 const BLOCK: usize = 512;
@@ -28,7 +29,8 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// none where the archive does not have it. The archive may be compressed by gzip.
 /// At most `limit` bytes are read from the archive once it is decompressed, and
 /// memory stays flat. All of it is read: a second file of that name is an error, and
-/// what was written is then worth nothing.
+/// what was written is then worth nothing. A file that layers above have deleted is
+/// passed over; what this one deletes is added where it does not have the file.
 ///
 /// # Errors
 ///
@@ -38,6 +40,7 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 pub fn extract(
     reader: impl Read,
     wanted: &Wanted,
+    deleted: &mut Deleted,
     writer: impl Write,
     limit: u64,
 ) -> Result<Option<u64>, UnpackError> {
@@ -51,9 +54,9 @@ pub fn extract(
     }
     if start.starts_with(GZIP) {
         let plain = BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader));
-        Archive::new(plain, limit).search(wanted, writer)
+        Archive::new(plain, limit).search(wanted, deleted, writer)
     } else {
-        Archive::new(reader, limit).search(wanted, writer)
+        Archive::new(reader, limit).search(wanted, deleted, writer)
     }
 }
 
@@ -106,11 +109,17 @@ impl<R: BufRead> Archive<R> {
     fn search(
         mut self,
         wanted: &Wanted,
+        deleted: &mut Deleted,
         mut writer: impl Write,
     ) -> Result<Option<u64>, UnpackError> {
         let mut found: Option<(String, u64)> = None;
+        let mut here = Deleted::default();
         while let Some(entry) = self.next_entry()? {
-            let Some(path) = module_path(&entry, wanted)? else {
+            if let Some(path) = plain(&entry.path) {
+                here.note(&path)?;
+            }
+            let path = module_path(&entry, wanted)?.filter(|path| !deleted.covers(path));
+            let Some(path) = path else {
                 self.pass(padded(entry.size)?, &mut io::sink())?;
                 continue;
             };
@@ -129,6 +138,9 @@ impl<R: BufRead> Archive<R> {
             found = Some((path, entry.size));
         }
         writer.flush().map_err(UnpackError::Write)?;
+        if found.is_none() {
+            deleted.extend(here);
+        }
         Ok(found.map(|(_, size)| size))
     }
 
@@ -300,12 +312,6 @@ fn module_path(entry: &Entry, wanted: &Wanted) -> Result<Option<String>, UnpackE
     };
     if !wanted.is(&path) || entry.kind.is_dir() || entry.path.ends_with('/') {
         return Ok(None);
-    }
-    if entry.path.starts_with('/') {
-        return Err(UnpackError::content(format!(
-            "the layer has a file with an absolute path: `{}`",
-            shown()
-        )));
     }
     if entry.kind.is_symlink() || entry.kind.is_hard_link() {
         return Err(UnpackError::content(format!(

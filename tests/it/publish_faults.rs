@@ -281,6 +281,17 @@ fn an_upload_that_is_not_taken_is_begun_anew() {
     is_published(&artifact, &registry, "the next run");
 }
 
+#[test]
+fn crumbs_are_no_progress() {
+    let artifact = Artifact::new(LARGE);
+    let registry = Registry::start();
+    registry.fault(|request| (request.method == "PATCH").then_some(Fault::ResetAfter(1000)));
+    artifact.publish(&registry.host(), &[]).exits(6);
+    assert!(registry.tags(REPOSITORY).is_empty());
+    let asked = registry.requests().len();
+    assert!(asked < 200, "{asked} requests");
+}
+
 /// Tells the registry's fault whom to kill.
 fn victim() -> (Arc<AtomicU32>, impl Fn(Signal) + Send + Sync + 'static) {
     let pid = Arc::new(AtomicU32::new(0));

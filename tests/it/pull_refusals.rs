@@ -200,19 +200,13 @@ fn a_pipe_that_nobody_reads_from() {
     }
 }
 
-#[test]
-fn a_credential_helper_that_never_answers() {
-    let artifact = Artifact::new(1000);
+/// Publishes where a password is asked for, which this script is to tell.
+fn publish_with_helper(artifact: &Artifact, script: &str) -> Command {
     let registry = Registry::with(Options {
-        auth: Auth::Basic {
-            user: "me".into(),
-            password: "secret".into(),
-            anonymous_pull: false,
-        },
+        auth: Auth::basic("me", "secret"),
         ..Options::default()
     });
     let place = &artifact.place;
-    let script = "#!/bin/sh\ntouch \"$HOME/asked\"\nexec sleep 100\n";
     let file = place.write(".home/bin/docker-credential-slow", script);
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
     let config = json!({"credHelpers": {registry.host(): "slow"}});
@@ -224,7 +218,17 @@ fn a_credential_helper_that_never_answers() {
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     command.env("PATH", path.unwrap());
-    let mut child = command
+    // It is there for as long as the test is.
+    std::mem::forget(registry);
+    command
+}
+
+#[test]
+fn a_credential_helper_that_never_answers() {
+    let artifact = Artifact::new(1000);
+    let place = &artifact.place;
+    let script = "#!/bin/sh\ntouch \"$HOME/asked\"\nexec sleep 100\n";
+    let mut child = publish_with_helper(&artifact, script)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -242,6 +246,28 @@ fn a_credential_helper_that_never_answers() {
     kill_process(pid, Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_credential_helper_that_leaves_a_program_behind() {
+    let artifact = Artifact::new(1000);
+    let script = "#!/bin/sh\necho '{\"Username\": \"me\", \"Secret\": \"secret\"}'\nsleep 60 &\n\
+                  echo $! >>\"$HOME/left\"\n";
+    let mut command = publish_with_helper(&artifact, script);
+    // Its own pipes would stay open as well.
+    let started = Instant::now();
+    let status = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(30));
+    let left = fs::read_to_string(artifact.place.join(".home/left")).unwrap();
+    for pid in left.lines() {
+        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+        let _ = kill_process(pid, Signal::TERM);
+    }
 }
 
 #[test]

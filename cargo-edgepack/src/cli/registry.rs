@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use edgepack::registry::reference::LAYOUT_PREFIX;
 
 use super::{
     BuildFlags, Comparing, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing,
@@ -62,7 +64,7 @@ pub struct Publishing {
     #[arg(long)]
     pub dry_run: bool,
     /// Write into this OCI image layout in place of a registry.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new().map(layout_folder))]
     pub oci_layout: Option<PathBuf>,
     /// Where the version is there already, leave tags such as `latest` to what they name.
     #[arg(long)]
@@ -70,6 +72,14 @@ pub struct Publishing {
     /// Move tags that name another artifact.
     #[arg(long)]
     pub force: bool,
+}
+
+/// The folder, where it is named as a reference names it.
+fn layout_folder(path: PathBuf) -> PathBuf {
+    match path.to_str().and_then(|p| p.strip_prefix(LAYOUT_PREFIX)) {
+        Some(folder) => folder.into(),
+        None => path,
+    }
 }
 
 /// How to speak to a registry. Credentials come from docker's and podman's files

@@ -155,8 +155,10 @@ impl App {
                 }
                 Err(error) => {
                     if items.len() > 1 {
-                        self.printer
-                            .warning(&format!("`{}` is not published", item.name));
+                        self.printer.warning(&format!(
+                            "`{}` is not published to {}",
+                            item.name, item.repository
+                        ));
                     }
                     self.printer.error(&error);
                     report.fail(&error);
@@ -314,18 +316,7 @@ impl App {
                 .iter()
                 .map(|item| {
                     self.cancel.check()?;
-                    let (signatures, attested) =
-                        block_on(&self.cancel, publish::copy_to_layout(item, &layout, rules))?;
-                    Ok(Published {
-                        tags: item
-                            .tags
-                            .iter()
-                            .map(|t| (t.name.clone(), TagState::Set))
-                            .collect(),
-                        signatures,
-                        attested,
-                        sent: 0,
-                    })
+                    block_on(&self.cancel, publish::copy_to_layout(item, &layout, rules))
                 })
                 .collect());
         }
@@ -555,6 +546,24 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
     if flags.sources.len() > 1 && flags.build.name.is_some() {
         return Err(Error::usage("--name goes with one file"));
     }
+    let is_layout = |source: &String| source.starts_with(LAYOUT_PREFIX);
+    if !flags.sources.is_empty() && flags.sources.iter().all(is_layout) {
+        let mut given = flags.build.overrides().flags();
+        let named = [
+            ("--name", flags.build.name.is_some()),
+            ("--as-version", flags.build.as_version.is_some()),
+        ];
+        given.extend(named.iter().filter_map(|(flag, is)| is.then_some(*flag)));
+        if !given.is_empty() {
+            return Err(Error::Usage {
+                message: format!(
+                    "{} goes with what is built, and what a layout holds is packed already",
+                    given.join(", ")
+                ),
+                hint: Some("give it to the build that packs it, or publish the .wasm file".into()),
+            });
+        }
+    }
     for source in &flags.sources {
         if let Some(parsed) = LayoutReference::parse(source) {
             parsed?;
@@ -564,12 +573,6 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
                         "--compare-to goes with what is built, and `{source}` is pushed as it is"
                     ),
                     hint: Some("leave --compare-to out, or publish the .wasm file".into()),
-                });
-            }
-            if flags.build.embedding.embed.is_some() {
-                return Err(Error::Usage {
-                    message: format!("--embed changes a module, and `{source}` is packed already"),
-                    hint: Some("give --embed to the build that packs it".into()),
                 });
             }
         } else if Path::new(source).is_dir() {

@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -19,7 +20,9 @@ use crate::registry::failure::printable;
 
 /// Some ask another service, or the user.
 const PATIENCE: Duration = Duration::from_secs(30);
-const MAX_OUTPUT: u64 = 1 << 20;
+const MAX_OUTPUT: usize = 1 << 20;
+/// How long the last of what it printed may take to come, once it has ended.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -104,7 +107,7 @@ fn run(helper: &str, action: &str, input: &str) -> Result<Ended, Error> {
         }
         Waited::Interrupted => return Err(Error::Interrupted),
     };
-    let [stdout, stderr] = [stdout, stderr].map(|thread| thread.join().unwrap_or_default());
+    let [stdout, stderr] = [stdout, stderr].map(Output::take);
     Ok(if success {
         Ended::Well(stdout)
     } else {
@@ -112,16 +115,43 @@ fn run(helper: &str, action: &str, input: &str) -> Result<Ended, Error> {
     })
 }
 
-/// Reads up to a limit; the pipe is closed then, and the program ends or hangs.
-fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
-        if let Some(pipe) = pipe {
-            // What could be read is all that there is.
-            let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut text);
-        }
+/// What a program prints, as far as it has been read.
+struct Output {
+    text: Arc<Mutex<Vec<u8>>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Output {
+    /// All that a program which has ended printed. One that it started and left behind may
+    /// hold the pipe open for ever: what that says is not waited for.
+    fn take(self) -> String {
+        let _ = self.ended.recv_timeout(GRACE);
+        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&text).into_owned()
-    })
+    }
+}
+
+/// Reads up to a limit; the pipe is closed then, and the program ends or hangs.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> Output {
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let (end, ended) = mpsc::channel();
+    let read = Arc::clone(&text);
+    std::thread::spawn(move || {
+        let mut left = MAX_OUTPUT;
+        let mut buffer = [0; 4096];
+        if let Some(mut pipe) = pipe {
+            while let Ok(length @ 1..) = pipe.read(&mut buffer)
+                && left > 0
+            {
+                left = left.saturating_sub(length);
+                let mut text = read.lock().unwrap_or_else(PoisonError::into_inner);
+                text.extend_from_slice(&buffer[..length]);
+            }
+        }
+        // Nobody may be there any more.
+        let _ = end.send(());
+    });
+    Output { text, ended }
 }
 
 #[derive(Debug, PartialEq, Eq)]

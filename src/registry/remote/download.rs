@@ -23,6 +23,8 @@ use crate::registry::session::Request;
 
 /// Bytes a second: a registry that is slower keeps us busy on purpose.
 const MIN_RATE: u64 = 256;
+/// Fewer bytes than this between two failures are no progress.
+const MIN_PROGRESS: u64 = 64 << 10;
 /// Parts that may wait for the disk: some megabytes at most.
 const QUEUE: usize = 8;
 
@@ -110,7 +112,7 @@ impl Remote {
                 // Why the disk failed is found out below.
                 Ok(()) | Err(Trouble::Disk) => break,
                 Err(Trouble::Network(failure)) => {
-                    if sink.length > best {
+                    if sink.length >= best + MIN_PROGRESS {
                         (best, attempt) = (sink.length, 0);
                     }
                     self.session.client().back_off(failure, attempt).await?;

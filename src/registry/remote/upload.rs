@@ -20,6 +20,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 pub use self::bookmark::Bookmark;
 use self::check::Check;
 use self::look::Look;
+use self::place::{Place, parse_range, place_of};
 pub use self::small::Begun;
 use self::source::{Meter, body};
 use self::speed::{CHUNKS, Speed};
@@ -32,18 +33,18 @@ use crate::registry::session::{Request, Target, location};
 mod bookmark;
 mod check;
 mod look;
+mod place;
 mod small;
 mod source;
 mod speed;
 
 /// A blob up to this size goes up in one piece.
 const MAX_WHOLE: u64 = 8 << 20;
-/// A chunk that only finds out whether the registry is where we think.
+/// A chunk that only finds out whether the registry is where we think. Fewer bytes than
+/// this are no progress.
 const PROBE: u64 = 64 << 10;
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
-const UPLOAD_ID_HEADER: &str = "docker-upload-uuid";
-const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 
 /// Whether bytes had to go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +75,6 @@ pub struct Upload<'a> {
 enum Style {
     Whole,
     Chunks(usize),
-}
-
-/// An upload that the registry has given an address.
-#[derive(Clone, Debug)]
-struct Place {
-    location: Url,
-    offset: u64,
-    min_chunk: u64,
-    /// The offset is ours: the registry does not say what it has.
-    unsure: bool,
 }
 
 /// Why a step failed, and what is known then.
@@ -155,7 +146,7 @@ impl Remote {
             let failure = match trouble {
                 Trouble::Unauthorized(reply) => {
                     let reached = place.as_ref().map_or(0, |p| p.offset);
-                    if reached > best {
+                    if reached >= best + PROBE {
                         (best, attempt, refusals, challenges) = (reached, 0, 0, 0);
                     }
                     challenges += 1;
@@ -180,7 +171,7 @@ impl Remote {
                 place = None;
                 continue;
             }
-            if reached > best {
+            if reached >= best + PROBE {
                 (best, attempt, refusals) = (reached, 0, 0);
             } else if failure.status.is_none() {
                 refusals += 1;
@@ -207,10 +198,7 @@ impl Remote {
                 continue;
             }
             let begun = place.is_some();
-            place = self
-                .where_it_stands(place.take(), lost)
-                .await
-                .filter(|p| p.offset <= upload.blob.size);
+            place = self.where_it_stands(place.take(), lost).await;
             if let Style::Chunks(index) = style
                 && begun
                 && place.is_none()
@@ -226,8 +214,9 @@ impl Remote {
     async fn where_it_stands(&self, place: Option<Place>, lost: bool) -> Option<Place> {
         let place = place?;
         match self.ask(&place.location).await {
-            Standing::At(asked) => Some(Place {
+            Standing::At(asked) => (asked.offset <= place.sent).then_some(Place {
                 min_chunk: place.min_chunk,
+                sent: place.sent,
                 ..asked
             }),
             // It finds out by itself whether we are right.
@@ -260,6 +249,7 @@ impl Remote {
                 if here.offset > 0 {
                     *here = self.begin().await?;
                 }
+                here.sent = size;
                 0..size
             }
             Style::Chunks(index) => {
@@ -323,6 +313,7 @@ impl Remote {
         if let Ok(range) = HeaderValue::from_str(&format!("{}-{}", here.offset, end - 1)) {
             headers.insert(CONTENT_RANGE, range);
         }
+        here.sent = here.sent.max(end);
         let reply = self
             .send_part(
                 &Method::PATCH,
@@ -356,8 +347,13 @@ impl Remote {
         if let Some(next) = location(&reply) {
             here.location = next;
         }
+        let taken = has - here.offset;
         here.offset = has;
         here.unsure = false;
+        if has < end && taken < PROBE {
+            let message = format!("the registry took {taken} bytes of what was sent");
+            return Err(Failure::broken(what, message).into());
+        }
         Ok(())
     }
 
@@ -430,6 +426,7 @@ impl Remote {
         Standing::At(place_of(&reply, offset).unwrap_or_else(|_| Place {
             location: at.clone(),
             offset,
+            sent: 0,
             min_chunk: 0,
             unsure: false,
         }))
@@ -486,76 +483,9 @@ fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Opti
     }
 }
 
-fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
-    // Some say the upload's id alone; its address is known then.
-    let by_id = || {
-        let id = reply.headers().get(UPLOAD_ID_HEADER)?.to_str().ok()?;
-        let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let mut address = reply.url().clone();
-        address.set_query(None);
-        let folder = format!("{}/", address.path().trim_end_matches('/'));
-        address.set_path(&folder);
-        plain.then(|| address.join(id).ok())?
-    };
-    let location = location(reply).or_else(by_id).ok_or_else(|| {
-        Failure::protocol(
-            describe(&Method::POST, reply.url()),
-            "the registry does not say where to upload to",
-        )
-    })?;
-    let min_chunk = reply
-        .headers()
-        .get(MIN_CHUNK_HEADER)
-        .and_then(|v| v.to_str().ok()?.parse().ok())
-        .unwrap_or(0);
-    Ok(Place {
-        location,
-        offset,
-        min_chunk,
-        unsure: false,
-    })
-}
-
-/// How many bytes a `Range` of the form `0-9` or `bytes=0-9` stands for. Registries
-/// write `0-0` for none as well as for one.
-fn parse_range(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
-    let (first, last) = text
-        .strip_prefix("bytes=")
-        .unwrap_or(text)
-        .split_once('-')?;
-    let last: u64 = last.trim().parse().ok()?;
-    if first.trim() != "0" {
-        return None;
-    }
-    Some(if last == 0 { 0 } else { last.checked_add(1)? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_what_registries_say_they_have() {
-        for (text, bytes) in [
-            ("0-9", Some(10)),
-            ("bytes=0-9", Some(10)),
-            ("0-0", Some(0)),
-            ("0--1", None),
-            ("5-9", None),
-            ("x", None),
-        ] {
-            assert_eq!(
-                parse_range(&HeaderValue::from_static(text)),
-                bytes,
-                "{text}"
-            );
-        }
-        assert_eq!(
-            parse_range(&HeaderValue::from_str(&format!("0-{}", u64::MAX)).unwrap()),
-            None
-        );
-    }
 
     #[test]
     fn gives_way_to_what_a_registry_takes() {

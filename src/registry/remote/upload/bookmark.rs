@@ -43,6 +43,8 @@ impl<'a> Bookmark<'a> {
         Some(Place {
             location: Url::parse(location).ok()?,
             offset: offset.parse().ok()?,
+            // The chunk that was on its way then is not noted.
+            sent: u64::MAX,
             min_chunk: 0,
             unsure: false,
         })
