@@ -60,8 +60,10 @@ release() {
     fi
     command -v curl >/dev/null || fail "curl is needed to download $name"
     folder=${RUNNER_TOOL_CACHE:-$temporary}/cargo-edgepack
-    archive=$folder/$name
     mkdir -p "$folder" || fail "$folder cannot be made"
+    # As this shell writes it: C:\… is another machine's file for some tars.
+    folder=$(cd -- "$folder" && pwd)
+    archive=$folder/$name
     if [[ ! -f $archive || $(sha256_of "$archive") != "$sum" ]]; then
         url=${INPUT_DOWNLOAD_URL%/}
         if [[ -z $url ]]; then
@@ -78,7 +80,8 @@ release() {
         mv -f -- "$archive.$$" "$archive" || fail "$archive cannot be written"
     fi
     # Into a folder of this job alone: what is run was checked in this step.
-    tar -xzf "$archive" -C "$temporary" || fail "$name cannot be unpacked"
+    # Owners are those of the machine that packed it, and not every user may set them.
+    (cd -- "$temporary" && tar -xzf - --no-same-owner) <"$archive" || fail "$name cannot be unpacked"
     tool=$temporary/cargo-edgepack
     [[ -f $tool ]] || tool=$tool.exe
     [[ -f $tool ]] || fail "$name holds no cargo-edgepack"

@@ -10,6 +10,8 @@ action=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=action/install.sh
 source "$action/install.sh"
 temporary=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/cargo-edgepack.XXXXXX")
+# As this shell writes it, also on Windows.
+temporary=$(cd -- "$temporary" && pwd)
 trap 'rm -rf -- "$temporary"' EXIT
 
 # Not in the environment of what is started from here: build scripts would see them.
@@ -109,7 +111,9 @@ build_flags() {
                 words+=(--locked)
             fi
             ;;
-        *) switch LOCKED ;;
+        true) words+=(--locked) ;;
+        false) ;;
+        *) fail "the input locked is true, false or auto, and not: $INPUT_LOCKED" ;;
     esac
     switch OFFLINE
     flag budget-raw "$INPUT_BUDGET_RAW"
@@ -126,6 +130,8 @@ build_flags() {
 publish_flags() {
     local repository=$INPUT_REPOSITORY item
     if [[ -n $INPUT_REGISTRY ]]; then
+        [[ -n $repository ]] ||
+            fail "the input registry goes before the input repository, which is empty: name that too"
         case "$repository" in
             "${INPUT_REGISTRY%/}"/*) ;;
             *) repository=${INPUT_REGISTRY%/}/$repository ;;
@@ -141,8 +147,38 @@ publish_flags() {
     flag key "$INPUT_KEY"
     flag oci-layout "$INPUT_OCI_LAYOUT"
     switch DRY_RUN
-    credentials "$repository"
+    credentials "${repository:-$(configured_repository)}"
     words+=(${login[@]+"${login[@]}"})
+}
+
+# The repository that the project names, as far as the job's token has to know. Nothing
+# where there may be another one too, which the token is not for.
+configured_repository() {
+    local words=(plan --message-format=json --color=never) word found
+    [[ -z $password && -n $token && -z $INPUT_FILE && -z $INPUT_OCI_LAYOUT ]] || return 0
+    while IFS= read -r word; do
+        case "$word" in
+            --repository* | --manifest-path* | -p* | --package* | --workspace* | --all*) return 0 ;;
+        esac
+    done < <(printf '%s\n' "$INPUT_ARGS")
+    each package "$INPUT_PACKAGE"
+    flag manifest-path "$INPUT_MANIFEST_PATH"
+    # What is wrong, publish says as well.
+    found=$("${tool:?}" edgepack "${words[@]}" 2>/dev/null </dev/null |
+        grep -o '"repository": *"[^"]*"' | sed -e 's/^[^:]*: *"//' -e 's/"$//') || return 0
+    if ! grep -qv '^ghcr\.io/' <<<"$found"; then
+        printf '%s' "${found%%$'\n'*}"
+    fi
+}
+
+# knows_ghcr: whether docker or podman were told who enters.
+knows_ghcr() {
+    local file
+    for file in "${DOCKER_CONFIG:-${HOME:-/nowhere}/.docker}/config.json" "${REGISTRY_AUTH_FILE:-/nowhere}" \
+        "${XDG_RUNTIME_DIR:-/nowhere}/containers/auth.json" "${XDG_CONFIG_HOME:-${HOME:-/nowhere}/.config}/containers/auth.json"; do
+        ! grep -q '"ghcr.io' "$file" 2>/dev/null || return 0
+    done
+    return 1
 }
 
 # The words that announce a password, where there is one, and the host that it is for.
@@ -151,8 +187,7 @@ login_host=
 
 credentials() {
     local username=$INPUT_USERNAME
-    local config=${DOCKER_CONFIG:-${HOME:-/nowhere}/.docker}/config.json
-    if [[ -z $password && $1 == ghcr.io/* && -n $token ]] && ! grep -q '"ghcr.io' "$config" 2>/dev/null; then
+    if [[ -z $password && $1 == ghcr.io/* && -n $token ]] && ! knows_ghcr; then
         username=${username:-${GITHUB_ACTOR:-token}}
         password=$token
     fi
@@ -192,10 +227,13 @@ output() {
 
 # The results of shrinking that other runners share. Without them it only takes longer.
 share() {
-    local flags=()
+    local flags=() password=$password
     # A password is for the host that it was given for, and for no other.
     if [[ ${INPUT_CACHE%%/*} == "$login_host" ]]; then
-        flags=("${login[@]}")
+        flags=(${login[@]+"${login[@]}"})
+    elif [[ $INPUT_CACHE == ghcr.io/* && -n $token ]] && ! knows_ghcr; then
+        password=$token
+        flags=("--username=${GITHUB_ACTOR:-token}" --password-stdin)
     fi
     run cache "--$1=oci:$INPUT_CACHE" ${flags[@]+"${flags[@]}"} ||
         say warning "results of shrinking could not be shared with $INPUT_CACHE"
@@ -218,6 +256,10 @@ plan() {
     [[ $matrix != '{"include":[]}' ]] || changed=false
     output matrix "$matrix"
     output changed "$changed"
+}
+
+copy_to() {
+    mkdir -p -- "$(dirname -- "$2")" && cp -- "$1" "$2"
 }
 
 add_args() {
@@ -289,15 +331,20 @@ main() {
             say error "cargo edgepack $command failed with exit code $status: the log says why"
         fi
     fi
-    if [[ -n $INPUT_SARIF ]]; then
-        file=$(awk '/^sarif<</ { getline; print; exit }' "$GITHUB_OUTPUT")
-        [[ ! -f $file ]] || cp -- "$file" "$(absolute "$INPUT_SARIF")"
-    fi
     # Changes of strangers take from what is shared, and add nothing.
     case "${GITHUB_EVENT_NAME:-}" in
         pull_request*) ;;
         *) [[ -z $INPUT_CACHE || $status != 0 ]] || share to ;;
     esac
+    if [[ -n $INPUT_SARIF ]]; then
+        file=$(awk '/^sarif<</ { getline; print; exit }' "$GITHUB_OUTPUT")
+        if [[ -f $file ]]; then
+            copy_to "$file" "$(absolute "$INPUT_SARIF")" || {
+                say error "the findings could not be copied to $INPUT_SARIF"
+                [[ $status != 0 ]] || status=1
+            }
+        fi
+    fi
     return "$status"
 }
 

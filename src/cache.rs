@@ -244,13 +244,26 @@ impl Cache {
 
     /// Stores `contents` under `key`.
     pub fn put(&self, key: &Key, contents: &[u8]) {
-        let Some(path) = self.path(key) else { return };
-        if write(&path, &key.kind, contents).is_ok()
-            && let Some(folder) = &self.folder
-            && self.is_due(contents.len() as u64)
-        {
+        let _ = self.keep(key, contents);
+    }
+
+    /// The same for whoever has nothing else to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where it cannot be written, [`Error::Usage`] where there is no folder.
+    pub fn keep(&self, key: &Key, contents: &[u8]) -> Result<(), Error> {
+        let (Some(path), Some(folder)) = (self.path(key), &self.folder) else {
+            return Err(Error::Usage {
+                message: "there is no folder for the cache".into(),
+                hint: Some("name one with EDGEPACK_CACHE_DIR".into()),
+            });
+        };
+        write(&path, &key.kind, contents).map_err(Error::io("write", &path))?;
+        if self.is_due(contents.len() as u64) {
             evict(folder, MAX_BYTES);
         }
+        Ok(())
     }
 
     /// Forgets what is stored under `key`.

@@ -92,16 +92,17 @@ pub fn since(revision: &str, project: &Project) -> Result<Changes, Error> {
         ],
     )?;
     let files = names.split('\0').filter(|name| !name.is_empty());
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).ok();
     let comparison = Comparison {
         project,
         root: real(root),
         folders: folders(project),
+        lock: lock.and_then(|text| Lockfile::parse(&text)),
         top,
     };
     Ok(comparison.judge(files, || {
         let old = git(root, &["show", &format!("{commit}:./Cargo.lock")]).ok()?;
-        let new = std::fs::read_to_string(root.join("Cargo.lock")).ok()?;
-        Some((Lockfile::parse(&old)?, Lockfile::parse(&new)?))
+        Lockfile::parse(&old)
     }))
 }
 
@@ -158,13 +159,15 @@ struct Comparison<'a> {
     root: PathBuf,
     /// The packages' folders.
     folders: Vec<(PathBuf, PackageId)>,
+    /// `Cargo.lock` as it is now.
+    lock: Option<Lockfile>,
 }
 
 impl Comparison<'_> {
     fn judge<'f>(
         &self,
         files: impl Iterator<Item = &'f str>,
-        locks: impl FnOnce() -> Option<(Lockfile, Lockfile)>,
+        old_lock: impl FnOnce() -> Option<Lockfile>,
     ) -> Changes {
         let mut own = BTreeMap::<PackageId, String>::new();
         let mut lock_changed = false;
@@ -178,21 +181,28 @@ impl Comparison<'_> {
             if self.concerns_all(&file) {
                 return Changes::everything(&format!("{name} changed"));
             }
+            // Of a submodule, git names the folder alone.
+            let within = self.folders.iter().filter(|(f, _)| f.starts_with(&file));
+            let within: Vec<&PackageId> = within.map(|(_, package)| package).collect();
+            let submodule = file.is_dir() && within.is_empty();
             let owner = self.owner(&file);
             // What lies below the workspace's own package may be anything.
             let loose = owner.is_none_or(|(folder, _)| *folder == self.root);
-            if loose && (self.is_interface(&file) || (foreign && self.is_foreign(&file))) {
+            if loose
+                && (submodule || self.is_interface(&file) || (foreign && self.is_foreign(&file)))
+            {
                 return Changes::everything(&format!(
                     "{name} changed, which several packages may use"
                 ));
             }
-            if let Some((_, package)) = owner {
+            let owner = owner.map(|(_, package)| package);
+            for package in owner.into_iter().chain(within) {
                 own.entry(package.clone())
                     .or_insert_with(|| format!("{name} changed"));
             }
         }
         if lock_changed {
-            let Some((old, new)) = locks() else {
+            let (Some(old), Some(new)) = (old_lock(), &self.lock) else {
                 return Changes::everything("Cargo.lock changed");
             };
             for package in &self.project.metadata.packages {
@@ -240,8 +250,14 @@ impl Comparison<'_> {
             || below.components().any(|part| part.as_os_str() == "wit")
     }
 
-    /// Whether a package depends on a folder that is no member of the workspace.
+    /// Whether a package depends on a folder that is no member of the workspace: by its
+    /// path, or because it stands for a package from elsewhere.
     fn has_foreign(&self) -> bool {
+        let members = &self.project.metadata.packages;
+        let members = members.iter().map(|p| p.name.as_str()).collect();
+        if self.lock.as_ref().is_none_or(|l| l.has_foreign(&members)) {
+            return true;
+        }
         let is_member = |path: &Path| self.folders.iter().any(|(f, _)| *f == real(path));
         let mut dependencies = self.project.metadata.packages.iter().flat_map(paths);
         !self.project.outside.is_empty() || dependencies.any(|path| !is_member(&path))
@@ -249,8 +265,10 @@ impl Comparison<'_> {
 
     /// Whether a file belongs to a package that is no member of the workspace.
     fn is_foreign(&self, file: &Path) -> bool {
-        let folders = file.ancestors().skip(1);
-        let mut folders = folders.take_while(|f| f.starts_with(&self.top) && *f != self.root);
+        // The file itself is a folder where it is a submodule.
+        let mut folders = file
+            .ancestors()
+            .take_while(|f| f.starts_with(&self.top) && *f != self.root);
         folders.any(|folder| folder.join("Cargo.toml").is_file())
     }
 

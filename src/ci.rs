@@ -11,6 +11,7 @@ pub mod locate;
 pub mod matrix;
 pub mod origin;
 pub mod outputs;
+pub mod pin;
 pub mod quality;
 pub mod sarif;
 pub mod starter;

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod credentials;
 pub mod failure;
+pub mod host;
 pub mod http;
 pub mod layout;
 pub mod package;

@@ -362,7 +362,7 @@ pub async fn push(cache: &Cache, place: &Place) -> Result<Shared, Error> {
 /// # Errors
 ///
 /// [`Error::Registry`], also where something else has that name, or a blob does not have
-/// its digest; [`Error::Io`].
+/// its digest; [`Error::Io`], [`Error::Usage`] where this cache cannot keep them.
 pub async fn pull(cache: &Cache, place: &Place) -> Result<Shared, Error> {
     let Some((digest, manifest)) = place.manifest().await? else {
         return Ok(Shared::default());
@@ -387,7 +387,7 @@ pub async fn pull(cache: &Cache, place: &Place) -> Result<Shared, Error> {
             let Some(contents) = contents(&key, &bytes).filter(|c| is_sound(c)) else {
                 return Ok::<_, Error>(None);
             };
-            cache.put(&key, contents);
+            cache.keep(&key, contents)?;
             Ok(Some(layer.size))
         })
         .buffer_unordered(PARALLEL)

@@ -84,6 +84,12 @@ impl Lockfile {
         Some(seen.into_iter().map(describe).collect())
     }
 
+    /// Whether a package comes from a folder, and is none of these members.
+    pub fn has_foreign(&self, members: &BTreeSet<&str>) -> bool {
+        let mut local = self.packages.iter().filter(|p| p.source.is_none());
+        local.any(|p| !members.contains(p.name.as_str()))
+    }
+
     fn named(&self, dependency: &str) -> Vec<usize> {
         let mut words = dependency.splitn(3, ' ');
         let (name, version) = (words.next().unwrap_or_default(), words.next());

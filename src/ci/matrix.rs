@@ -139,23 +139,59 @@ fn is_number(text: &str) -> bool {
 
 const PACKAGE: &str = "package";
 const PREFIX: &str = "job-prefix";
+const FOLDER: &str = "working-directory";
+
+/// That no input is given twice: YAML has each key once.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+pub fn distinct(inputs: &[Input]) -> Result<(), Error> {
+    for (index, input) in inputs.iter().enumerate() {
+        if inputs[..index].iter().any(|other| other.name == input.name) {
+            return Err(Error::Usage {
+                message: format!("the input `{}` is given twice", input.name),
+                hint: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the names of a package's jobs begin with. The template lets in no other letters;
+/// theirs are told apart by their numbers.
+fn prefix(package: &str) -> String {
+    let mut text = String::new();
+    for c in package.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' | '.' | ':' => text.push(c),
+            // Writing to a string cannot fail.
+            _ => _ = write!(text, "_{:x}_", u32::from(c)),
+        }
+    }
+    text + "-"
+}
 
 /// A child pipeline that includes the template once for each job. GitLab refuses a
-/// pipeline without jobs, so there is one that says that there is nothing to do.
+/// pipeline without jobs, so there is one that says that there is nothing to do. `folder`
+/// is that of the workspace in the repository, empty for the repository's own.
 #[must_use]
-pub fn child_pipeline(jobs: &[Job], template: &Template, inputs: &[Input]) -> String {
+pub fn child_pipeline(jobs: &[Job], folder: &str, template: &Template, inputs: &[Input]) -> String {
     let mut text = String::from("# Made by `cargo edgepack plan --matrix gitlab`.\n");
     // Writing to a string cannot fail.
-    let _ = write_pipeline(&mut text, jobs, template, inputs);
+    let _ = write_pipeline(&mut text, jobs, folder, template, inputs);
     text
 }
 
 fn write_pipeline(
     text: &mut String,
     jobs: &[Job],
+    folder: &str,
     template: &Template,
     inputs: &[Input],
 ) -> fmt::Result {
+    let given = |name: &str| inputs.iter().any(|i| i.name == name);
+    let says_folder = !folder.is_empty() && !given(FOLDER) && !given("manifest-path");
     if jobs.is_empty() {
         return text.write_str(
             "nothing-changed:\n  variables:\n    GIT_STRATEGY: none\n  script:\n    - echo \"No package changed.\"\n",
@@ -165,11 +201,10 @@ fn write_pipeline(
     for job in jobs {
         writeln!(text, "  - {}", template.entry())?;
         writeln!(text, "    inputs:")?;
-        writeln!(
-            text,
-            "      {PREFIX}: {}",
-            yaml(&format!("{}-", job.package))
-        )?;
+        writeln!(text, "      {PREFIX}: {}", yaml(&prefix(&job.package)))?;
+        if says_folder {
+            writeln!(text, "      {FOLDER}: {}", yaml(folder))?;
+        }
         writeln!(text, "      {PACKAGE}: {}", yaml(&job.package))?;
         for input in inputs {
             writeln!(text, "      {}: {}", input.name, input.value)?;
@@ -221,6 +256,14 @@ mod tests {
             assert!(entry(wrong).is_err(), "{wrong:?}");
         }
         assert_eq!(yaml("é\n\u{1f600}"), "\"\\u00e9\\u000a\\U0001f600\"");
+    }
+
+    #[test]
+    fn job_names_hold_what_the_template_lets_in() {
+        assert_eq!(prefix("a_b-1"), "a_b-1-");
+        assert_eq!(prefix("gr-öße_x"), "gr-_f6__df_e_x-");
+        assert_eq!(prefix("a@1.2.3"), "a_40_1.2.3-");
+        assert_ne!(prefix("ä"), prefix("ö"));
     }
 
     #[test]

@@ -8,8 +8,8 @@ pub const PLACEHOLDER: &str = "OWNER/";
 /// The version that is written beside what is pinned.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The action, as `uses` names it: pinned to a commit.
-/// `EDGEPACK_ACTION` sets it when the tool is compiled.
+/// The action, as `uses` names it. `EDGEPACK_ACTION` sets it when the tool is compiled:
+/// pinned to a commit, or without one, which [`pin`](super::pin) looks up then.
 pub const ACTION: &str = match option_env!("EDGEPACK_ACTION") {
     Some(action) => action,
     None => "OWNER/cargo-edgepack/action@0000000000000000000000000000000000000000",

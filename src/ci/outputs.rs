@@ -55,8 +55,6 @@ pub fn outputs(report: &Report, folder: Option<&Path>) -> Vec<Output> {
         .filter_map(|p| Some(p.oci.as_ref()?.layout.display().to_string()))
         .collect();
     layouts.dedup();
-    let mut repositories: Vec<String> = of_published(&|p| p.repository.clone());
-    repositories.dedup();
     [
         ("wasm", of_packages(&|i| path(packages[i].wasm.as_deref()))),
         ("kind", of_packages(&|i| packages[i].kind.name().to_owned())),
@@ -92,7 +90,8 @@ pub fn outputs(report: &Report, folder: Option<&Path>) -> Vec<Output> {
                 tags.join(",")
             }),
         ),
-        ("repository", repositories),
+        // Several in one repository too: later steps pair it with the digest.
+        ("repository", of_published(&|p| p.repository.clone())),
         (
             "signature",
             of_published(&|p| {

@@ -102,6 +102,16 @@ impl Surroundings {
     fn suffix(&self) -> &'static str {
         if self.several { "/{name}" } else { "" }
     }
+
+    /// What tells one release from another. A version names one artifact for good: of
+    /// several packages not each has a new one whenever a tag is pushed.
+    fn tags(&self) -> &'static str {
+        if self.several {
+            "          tags: ${{ github.ref_name }}\n"
+        } else {
+            ""
+        }
+    }
 }
 
 /// A workflow that builds on pull requests, and publishes and signs on tags.
@@ -145,18 +155,61 @@ pub fn workflow(action: &Action, project: &Surroundings) -> String {
         if job == "publish" {
             let _ = write!(
                 text,
-                "          publish: true\n          repository: ghcr.io/${{{{ github.repository }}}}{}\n          \
+                "          publish: true\n          repository: ghcr.io/${{{{ github.repository }}}}{}\n{}          \
                  sign: keyless\n",
-                project.suffix()
+                project.suffix(),
+                project.tags()
             );
         }
     }
     text
 }
 
-/// A pipeline that includes the component.
+/// Whether a pipeline says this, not counting comments.
 #[must_use]
-pub fn pipeline(template: &Template, project: &Surroundings) -> String {
+pub fn says(pipeline: &str, what: &str) -> bool {
+    pipeline
+        .lines()
+        .any(|line| without_comment(line).contains(what))
+}
+
+fn without_comment(line: &str) -> &str {
+    if line.trim_start().starts_with('#') {
+        return "";
+    }
+    line.split_once(" #").map_or(line, |(before, _)| before)
+}
+
+/// A stage of a pipeline that has stages of its own and none called `build`: the first.
+/// None where `build` is there, and where it is not clear.
+#[must_use]
+pub fn other_stage(pipeline: &str) -> Option<String> {
+    let mut lines = pipeline.lines().map(without_comment);
+    let first = lines.find_map(|l| l.strip_prefix("stages:"))?.trim();
+    let items: Vec<String> = if let Some(list) = first.strip_prefix('[') {
+        let rest = lines.fold(list.to_owned(), |all, line| all + " " + line);
+        let (list, _) = rest.split_once(']')?;
+        list.split(',').map(str::to_owned).collect()
+    } else {
+        lines
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .map_while(|l| l.strip_prefix("- ").map(str::to_owned))
+            .collect()
+    };
+    let mut names = items
+        .iter()
+        .map(|i| i.trim().trim_matches(['"', '\'']))
+        .filter(|i| !i.is_empty());
+    // What the template lets in.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '.' | '-');
+    let stage = names.clone().next()?;
+    (names.all(|n| n != "build") && stage.chars().all(plain)).then(|| stage.to_owned())
+}
+
+/// A pipeline that includes the component, with its job in this stage, or its own.
+#[must_use]
+pub fn pipeline(template: &Template, project: &Surroundings, stage: Option<&str>) -> String {
     let mut text = format!(
         "{MARK}. It is yours: a second run leaves what you change.\n\
          include:\n  - {}\n    inputs:\n",
@@ -164,6 +217,9 @@ pub fn pipeline(template: &Template, project: &Surroundings) -> String {
     );
     if !project.folder.is_empty() {
         let _ = writeln!(text, "      working-directory: {}", yaml(&project.folder));
+    }
+    if let Some(stage) = stage {
+        let _ = writeln!(text, "      stage: {}", yaml(stage));
     }
     let _ = write!(
         text,
@@ -248,6 +304,37 @@ mod tests {
         }
         assert!(line(&format!("{pinned} # v1\nx: y")).is_err());
         assert!(Action::parse(origin::ACTION).is_ok());
+    }
+
+    #[test]
+    fn stages_of_a_pipeline() {
+        let stage = |text: &str| other_stage(text);
+        for (text, expected) in [
+            ("test:\n  script: [x]\n", None),
+            ("stages: [x]\n", Some("x")),
+            (
+                "stages:   # all\n  - \"compile it\" # first\n\n  - test\nbuild:\n  x: y\n",
+                Some("compile it"),
+            ),
+            ("stages:\n- test\n- build\n", None),
+            ("stages: [\n  test,\n  'build'\n]\n", None),
+            ("stages: [\n  test,\n  deploy\n]\n", Some("test")),
+            ("# stages: [x]\n", None),
+            ("stages: []\n", None),
+            ("stages: [$X]\n", None),
+            ("stages: !reference [a, b]\n", None),
+            ("job:\n  stages: [x]\n", None),
+        ] {
+            assert_eq!(stage(text).as_deref(), expected, "{text:?}");
+        }
+        assert!(says(
+            "include:\n  - component: x/edgepack@1 # it\n",
+            "/edgepack@"
+        ));
+        assert!(!says(
+            "# of x/edgepack@1\nx: y # /edgepack@\n",
+            "/edgepack@"
+        ));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::output::read_at_most;
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, Retry, describe};
+use crate::registry::host::Host;
 use crate::registry::reference::{canonical_host, is_loopback};
-use crate::registry::session::Host;
 
 /// Replies that are no blob: manifests, tokens.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>

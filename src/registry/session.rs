@@ -7,8 +7,7 @@
 //! - plain HTTP is for this machine and for registries that the user named;
 //! - what may pass (429, 5xx, a broken connection) is tried again, later each time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,110 +17,13 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::registry::auth::{Challenge, Token, basic};
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, describe};
+use crate::registry::host::Host;
 use crate::registry::http::{Authorized, Client, MAX_REPLY, read_body, read_failure};
-use crate::registry::reference::{api_host, is_loopback};
 
 const MAX_REDIRECTS: usize = 8;
 const MAX_TOKEN_REDIRECTS: usize = 3;
 /// How long a registry on this machine may take to show that it speaks the other scheme.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What is known about a registry.
-#[derive(Debug)]
-pub struct Host {
-    name: String,
-    plain_allowed: bool,
-    scheme: Mutex<Scheme>,
-    challenge: Mutex<Option<Challenge>>,
-    ignores_mounts: AtomicBool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Scheme {
-    value: &'static str,
-    certain: bool,
-}
-
-impl Host {
-    /// A registry that nothing is known about yet. It is spoken to without TLS where
-    /// it is `named` for that, or on this machine.
-    #[must_use]
-    pub fn new(name: &str, named: bool, tls_first: bool) -> Self {
-        let loopback = is_loopback(name);
-        Host {
-            name: name.to_owned(),
-            plain_allowed: named || loopback,
-            scheme: Mutex::new(Scheme {
-                value: if named || (loopback && !tls_first) {
-                    "http"
-                } else {
-                    "https"
-                },
-                certain: named || !loopback,
-            }),
-            challenge: Mutex::default(),
-            ignores_mounts: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether it was seen to begin an upload where it was asked to mount what it has.
-    #[must_use]
-    pub fn ignores_mounts(&self) -> bool {
-        self.ignores_mounts.load(Ordering::Relaxed)
-    }
-
-    /// Notes that it was.
-    pub fn set_ignores_mounts(&self) {
-        self.ignores_mounts.store(true, Ordering::Relaxed);
-    }
-
-    fn scheme(&self) -> Scheme {
-        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_scheme(&self, value: &'static str, certain: bool) {
-        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Scheme { value, certain };
-    }
-
-    fn challenge(&self) -> Option<Challenge> {
-        self.challenge
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set_challenge(&self, challenge: &Challenge) {
-        let mut slot = self
-            .challenge
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(challenge.clone());
-    }
-
-    /// The address of a path in the registry.
-    fn url(&self, path: &str) -> Result<Url, Failure> {
-        let text = format!("{}://{}{path}", self.scheme().value, api_host(&self.name));
-        Url::parse(&text).map_err(|e| Failure::protocol(text, e.to_string()))
-    }
-
-    /// Whether an address that the registry gave may be gone to.
-    fn allows(&self, url: &Url) -> bool {
-        match url.scheme() {
-            "https" => true,
-            "http" => {
-                let host = url.host_str().unwrap_or_default();
-                self.plain_allowed
-                    && self.scheme().value == "http"
-                    && (self.is_own(url) || is_loopback(host))
-            }
-            _ => false,
-        }
-    }
-
-    fn is_own(&self, url: &Url) -> bool {
-        self.url("/").is_ok_and(|own| own.origin() == url.origin())
-    }
-}
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -576,27 +478,4 @@ impl Session {
 pub fn location(reply: &Response) -> Option<Url> {
     let text = reply.headers().get(LOCATION)?.to_str().ok()?;
     reply.url().join(text).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_that_needs_no_name_is_the_same_place() {
-        for (name, plain, given, own) in [
-            ("r.example:443", false, "https://r.example/v2/", true),
-            ("r.example", false, "https://r.example:443/v2/", true),
-            ("r.example:80", true, "http://r.example/v2/", true),
-            ("r.example", false, "https://r.example:444/v2/", false),
-            ("r.example:443", false, "https://s.example/v2/", false),
-            ("docker.io", false, "https://registry-1.docker.io/v2/", true),
-            ("docker.io", false, "https://docker.io/v2/", false),
-        ] {
-            let host = Host::new(name, plain, false);
-            let given = Url::parse(given).unwrap();
-            assert_eq!(host.is_own(&given), own, "{name} {given}");
-            assert_eq!(host.allows(&given), own || !plain, "{name} {given}");
-        }
-    }
 }

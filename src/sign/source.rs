@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::key::{self, Generated, PASSWORD, PublicKey, SigningKey};
+use crate::environment::{SIGN_EMBED, SIGNING_KEY};
 use crate::error::Error;
 use crate::output::read_at_most;
 use crate::registry::credentials::Secret;
@@ -24,9 +25,12 @@ pub enum KeySource {
 
 /// What is longer is neither a path nor the name of a variable.
 const MAX_NAME: usize = 300;
-/// Variables that hold secrets of signing wherever they are set.
-const SECRETS: [&str; 4] = [
+/// Variables that hold secrets of signing wherever they are set, by mistake too: some put
+/// the key itself where its place is to be named.
+const SECRETS: [&str; 6] = [
     PASSWORD,
+    SIGNING_KEY,
+    SIGN_EMBED,
     "SIGSTORE_ID_TOKEN",
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "ACTIONS_ID_TOKEN_REQUEST_URL",

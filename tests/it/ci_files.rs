@@ -371,6 +371,26 @@ fn later_steps_get_values() {
     assert!(dotenv.contains(&format!("EDGEPACK_DIGEST={}\n", values["digest"])));
     assert!(!dotenv.contains("set-output"), "{dotenv}");
 
+    // Several in one repository: later steps pair the lines.
+    for name in ["a.wasm", "b.wasm"] {
+        place.write(name, wat::parse_str("(module)").unwrap());
+    }
+    let mut command = place.command([
+        "publish",
+        "a.wasm",
+        "b.wasm",
+        "--oci-layout=both",
+        "--tag=1",
+    ]);
+    command
+        .arg("--message-format=github")
+        .env("GITHUB_OUTPUT", place.write("both-output", ""));
+    run(&mut command).exits(0);
+    let both = step_outputs(&std::fs::read_to_string(place.join("both-output")).unwrap());
+    for name in ["ref", "digest", "repository"] {
+        assert_eq!(both[name].lines().count(), 2, "{name}: {both:?}");
+    }
+
     // Without being asked, nothing is told.
     let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
     command
@@ -434,4 +454,16 @@ fn build_scripts_do_not_get_the_secrets_of_signing() {
             assert!(!said.contains(name), "{said}");
         }
     }
+    // The key itself, where its place is to be named.
+    let script = std::fs::read_to_string(place.join("repo/crates/app/build.rs")).unwrap();
+    place.write("repo/crates/app/build.rs", format!("{script}// again\n"));
+    let mut command = place.command(["edgepack", "build", "--budget-raw=10 MB"]);
+    command
+        .current_dir(place.join("repo/crates/app"))
+        .env("EDGEPACK_SIGNING_KEY", "s3cret itself")
+        .env("NO_KEY", "s3cret of somebody else");
+    run(&mut command)
+        .exits(0)
+        .says("NO_KEY")
+        .says_not("EDGEPACK_SIGNING_KEY");
 }

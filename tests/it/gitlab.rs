@@ -270,6 +270,15 @@ fn a_budget_and_a_registry_that_refuse_fail_the_job() {
         .write(file, variables.replace(secret, "right"));
     pipeline(&checkout, LOCAL, &inputs, more).passes();
     assert!(registry.is_complete("acme/app", "1.2.3"));
+    // Where it is published to, the package may say too.
+    let manifest = checkout.folder().join("Cargo.toml");
+    let plain = fs::read_to_string(&manifest).unwrap();
+    let own = registry.reference("acme/own");
+    let table = format!("[package.metadata.edgepack.publish]\nrepository = \"{own}\"\n");
+    checkout.write("Cargo.toml", format!("{plain}{table}"));
+    pipeline(&checkout, LOCAL, &[("repository", "")], more).passes();
+    assert!(registry.is_complete("acme/own", "1.2.3"));
+    checkout.write("Cargo.toml", plain);
     // What is built is compared with it, with the same password.
     let published = registry.reference("acme/app:1.2.3");
     let compared = [
@@ -300,6 +309,43 @@ fn a_budget_and_a_registry_that_refuse_fail_the_job() {
         .current_dir(checkout.folder());
     let found = Log::of(&mut grep);
     assert!(!found.passed, "{}", found.text);
+}
+
+#[test]
+fn build_scripts_do_not_get_the_passwords_of_the_job() {
+    let Some(tools) = Tools::find() else { return };
+    let checkout = project(&tools);
+    checkout.write(
+        "build.rs",
+        "fn main() { for (name, value) in std::env::vars() { if value.contains(\"s3cret\") { \
+         println!(\"cargo::warning=sees {name}\"); } } }\n",
+    );
+    let names = [
+        "EDGEPACK_REGISTRY_PASSWORD",
+        "CI_REGISTRY_PASSWORD",
+        "CI_JOB_TOKEN",
+        "CI_REPOSITORY_URL",
+        "CI_DEPENDENCY_PROXY_PASSWORD",
+        "CI_DEPLOY_PASSWORD",
+        "MY_TOKEN",
+    ];
+    let variables = names.map(|name| format!("  {name}: s3cret-{name}\n"));
+    let file = "home/.gitlab-ci-local/variables.yml";
+    let variables = format!("global:\n{}", variables.concat());
+    checkout.place.write(file, variables);
+    let mut log = pipeline(&checkout, LOCAL, &[], "").passes();
+    for name in names {
+        log = match name {
+            "MY_TOKEN" => log.has("sees MY_TOKEN"),
+            _ => log.lacks(&format!("sees {name}")),
+        };
+    }
+    // What a job before left there is not what this one says.
+    let report = checkout.folder().join("target/edgepack/junit.xml");
+    assert!(report.is_file());
+    pipeline(&checkout, LOCAL, &[("args", "--frobnicate")], "").fails();
+    let left = fs::read_to_string(report).unwrap_or_default();
+    assert!(!left.contains("failures=\"0\" errors=\"0\""), "{left}");
 }
 
 #[test]
@@ -391,4 +437,24 @@ fn a_monorepo_becomes_a_child_pipeline() {
     plan(&checkout.git(&["rev-parse", "HEAD"]))
         .lacks("alpha 1.2.3")
         .lacks("beta 1.2.3");
+}
+
+#[test]
+fn a_child_pipeline_finds_a_workspace_below() {
+    let Some(tools) = Tools::find() else { return };
+    let checkout = Checkout::empty(&tools).package("the ws", "gr-öße_x", "");
+    copy(
+        &repository().join("gitlab-template"),
+        &checkout.folder().join("gitlab-template"),
+    );
+    checkout.commit();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-edgepack"));
+    checkout.at_home(&mut command);
+    command
+        .args(["plan", "--matrix=gitlab", "--template", LOCAL])
+        .args(["--manifest-path", "the ws/Cargo.toml"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    checkout.write(".gitlab-ci.yml", &output.stdout);
+    run(&checkout, &[]).passes().has("gr-öße_x 1.2.3");
 }

@@ -137,6 +137,21 @@ fn a_pipeline_that_is_there_is_not_touched() {
     place.write(PIPELINE, own);
     init(&place, "", &[]).exits(0).says("uses edgepack already");
     assert_eq!(read(&place, PIPELINE), own);
+
+    // A name alone is no use of it, and a job needs a stage that is there.
+    let place = repository("", &["app"]);
+    let named = "# edgepack-demo, once x/edgepack@1\nstages: [compile, test]\n";
+    place.write(PIPELINE, named);
+    init(&place, "", &[])
+        .exits(0)
+        .says("has no stage `build`: the job is in `compile`")
+        .says("add to its `include`");
+    assert_eq!(read(&place, PIPELINE), named);
+    assert!(read(&place, ".gitlab/edgepack.yml").contains("      stage: \"compile\"\n"));
+    // An empty one is nobody's.
+    place.write(PIPELINE, "\n");
+    init(&place, "", &[]).exits(0).says_not("is left alone");
+    assert!(read(&place, PIPELINE).contains("@1.2.3"));
 }
 
 #[test]
@@ -150,6 +165,11 @@ fn several_packages_below_the_repository() {
     );
     assert!(
         workflow.contains("          repository: ghcr.io/${{ github.repository }}/{name}\n"),
+        "{workflow}"
+    );
+    // Not each has a new version whenever a tag is pushed.
+    assert!(
+        workflow.contains("          tags: ${{ github.ref_name }}\n"),
         "{workflow}"
     );
     let pipeline = read(&place, PIPELINE);

@@ -9,6 +9,7 @@
 mod support;
 
 mod action;
+mod action_script;
 mod any_registry;
 mod attest;
 mod attest_attacks;

@@ -193,6 +193,131 @@ fn what_changed_and_what_depends_on_it() {
 }
 
 #[test]
+fn a_folder_that_stands_for_a_package_from_elsewhere() {
+    let place = workspace();
+    place.write(
+        "patches/itoa/Cargo.toml",
+        "[package]\nname = \"itoa\"\nversion = \"1.0.99\"\nedition = \"2021\"\n",
+    );
+    place.write("patches/itoa/src/lib.rs", "");
+    commit(&place);
+    // Nobody uses it yet.
+    after(&place, "patches/itoa/src/lib.rs", "// new", &[]);
+    for (name, more) in [
+        (
+            "Cargo.toml",
+            "exclude = [\"patches\"]\n[patch.crates-io]\nitoa = { path = \"patches/itoa\" }\n",
+        ),
+        ("a/Cargo.toml", "itoa = \"1\"\n"),
+    ] {
+        let manifest = std::fs::read_to_string(place.join(name)).unwrap();
+        let manifest = match more.split_once('\n').filter(|(_, rest)| !rest.is_empty()) {
+            Some((exclude, patch)) => {
+                manifest.replacen("resolver", &format!("{exclude}\nresolver"), 1) + patch
+            }
+            None => manifest + more,
+        };
+        place.write(name, manifest);
+    }
+    let mut lock = Command::new("cargo");
+    lock.args(["generate-lockfile", "--offline"])
+        .current_dir(place.path());
+    run(&mut lock).exits(0);
+    commit(&place);
+    after(&place, "README.md", "another text", &[]);
+    after(
+        &place,
+        "patches/itoa/src/lib.rs",
+        "// new",
+        &["a", "b", "c"],
+    );
+}
+
+#[test]
+fn submodules_are_folders_to_git() {
+    let place = workspace();
+    let elsewhere = Place::new();
+    for (name, sources) in [("dep", ""), ("sub/s1", "fn main() {}")] {
+        let top = name.split('/').next().unwrap();
+        let package = name.split('/').next_back().unwrap();
+        elsewhere.write(
+            &format!("{name}/Cargo.toml"),
+            format!("[package]\nname = \"{package}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"),
+        );
+        let file = if sources.is_empty() { "lib" } else { "main" };
+        elsewhere.write(&format!("{name}/src/{file}.rs"), sources);
+        let at = elsewhere.join(top);
+        let in_it = |args: &[&str]| {
+            let path = at.to_str().unwrap();
+            git(&elsewhere, &[&["-C", path], args].concat())
+        };
+        in_it(&["init", "-q"]);
+        in_it(&["add", "-A"]);
+        in_it(&["commit", "-q", "-m", "one"]);
+        let url = format!("file://{}", at.display());
+        git(
+            &place,
+            &[
+                "-c",
+                "protocol.file.allow=always",
+                "submodule",
+                "--quiet",
+                "add",
+                &url,
+                top,
+            ],
+        );
+    }
+    let manifest = std::fs::read_to_string(place.join("Cargo.toml")).unwrap();
+    let manifest = manifest.replacen(
+        "\"shared\"]",
+        "\"shared\", \"sub/s1\"]\nexclude = [\"dep\"]",
+        1,
+    );
+    place.write("Cargo.toml", manifest);
+    let lock = |place: &Place| {
+        let mut lock = Command::new("cargo");
+        lock.args(["generate-lockfile", "--offline"])
+            .current_dir(place.path());
+        run(&mut lock).exits(0);
+        commit(place);
+    };
+    lock(&place);
+    let moved = |top: &str, expected: &[&str]| {
+        let at = place.join(top);
+        let path = at.to_str().unwrap();
+        git(
+            &place,
+            &["-C", path, "commit", "-q", "--allow-empty", "-m", "two"],
+        );
+        let done = place
+            .run(["plan", "--since", "HEAD", "--matrix", "github", "--offline"])
+            .exits(0);
+        assert_eq!(names(&done.json()), expected, "{top}: {}", done.stderr);
+        commit(&place);
+        let done = place
+            .run([
+                "plan",
+                "--since",
+                "HEAD~1",
+                "--matrix",
+                "github",
+                "--offline",
+            ])
+            .exits(0);
+        assert_eq!(names(&done.json()), expected, "{top}: {}", done.stderr);
+    };
+    moved("sub", &["s1"]);
+    // What no package has in its folder, any may use.
+    moved("dep", &["a", "b", "c", "s1"]);
+    let manifest = std::fs::read_to_string(place.join("a/Cargo.toml")).unwrap();
+    place.write("a/Cargo.toml", manifest + "dep = { path = \"../dep\" }\n");
+    lock(&place);
+    moved("sub", &["s1"]);
+    moved("dep", &["a", "b", "c", "s1"]);
+}
+
+#[test]
 fn other_dependencies_in_the_lock_file() {
     let place = workspace();
     let lock = std::fs::read_to_string(place.join("Cargo.lock")).unwrap();
@@ -293,8 +418,32 @@ fn a_child_pipeline() {
             "      repository: \"$CI_REGISTRY_IMAGE\"",
         ]
     );
+    // Below the repository's folder, the jobs have to be told.
+    let below = Place::new();
+    for name in ["Cargo.toml", "src/main.rs"] {
+        let contents = match name {
+            "Cargo.toml" => "[package]\nname = \"gr-öße_x\"\nversion = \"0.1.0\"\n",
+            _ => "fn main() {}\n",
+        };
+        below.write(&format!("sub dir/{name}"), contents);
+    }
+    git(&below, &["init", "-q"]);
+    let jobs = |more: &[&str]| {
+        let fixed = [
+            "plan",
+            "--matrix=gitlab",
+            "--manifest-path=sub dir/Cargo.toml",
+        ];
+        below.run([&fixed, more].concat()).exits(0).stdout
+    };
+    let folder = "      working-directory: \"sub dir\"\n";
+    assert!(jobs(&[]).contains(folder));
+    assert!(jobs(&[]).contains("      job-prefix: \"gr-_f6__df_e_x-\"\n"));
+    assert!(!jobs(&["--input=working-directory=x"]).contains(folder));
+    assert!(!jobs(&["--input=manifest-path=x/Cargo.toml"]).contains(folder));
     for args in [
-        &["--template", "local: a\nscript: [x]"][..],
+        &["--input=sign=none", "--input=sign=key"][..],
+        &["--template", "local: a\nscript: [x]"],
         &["--template", "nonsense"],
         &["--input", "a b=c"],
     ] {

@@ -101,6 +101,19 @@ fn what_one_runner_did_another_does_not_do_again() {
 }
 
 #[test]
+fn what_cannot_be_kept_is_not_taken() {
+    let first = runner([1]);
+    let name = format!("oci:{}", first.join("shared").display());
+    cache(&first, &["--to", &name]).exits(0);
+    let second = Place::new();
+    let file = second.write("file", "");
+    let mut command = second.command(["cache", "--from", &name]);
+    let done = run(command.env("EDGEPACK_CACHE_DIR", file)).exits(1);
+    assert!(!done.stderr.contains("taken"), "{}", done.stderr);
+    done.says("failed to write");
+}
+
+#[test]
 fn a_folder_takes_the_place_of_a_registry() {
     let place = runner(0..2);
     let sent = shared(&place, &["--to", "oci:./shared/layout:main"]);

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use edgepack::build::CargoConfig;
 use edgepack::ci::matrix::Template;
+use edgepack::ci::pin;
 use edgepack::ci::starter::{
-    Action, INCLUDED, MARK, PIPELINE, Surroundings, WORKFLOW, pipeline, settings, with_settings,
-    workflow,
+    Action, INCLUDED, MARK, PIPELINE, Surroundings, WORKFLOW, other_stage, pipeline, says,
+    settings, with_settings, workflow,
 };
 use edgepack::config::TABLE;
 use edgepack::error::Error;
@@ -29,6 +30,7 @@ impl App {
     pub(super) fn init(&self, flags: &Init) -> Result<u8, Error> {
         let action = match &flags.action {
             Some(text) => Action::parse(text)?,
+            None if flags.ci.contains(&Ci::Github) => pin::action()?,
             None => Action::default(),
         };
         let template: Template = match &flags.template {
@@ -46,10 +48,9 @@ impl App {
         if flags.ci.is_empty() {
             return self.settle(&project, &plan);
         }
-        let root = project.metadata.workspace_root.as_std_path();
-        let top = source::top(root).unwrap_or_else(|| root.to_owned());
+        let top = repository(&project);
         let surroundings = Surroundings {
-            folder: below(&top, root),
+            folder: folder_in_repository(&project),
             several: plan.packages.len() > 1 || plan.packages.iter().any(|p| p.name_by_target),
         };
         if flags.ci.contains(&Ci::Github) {
@@ -63,8 +64,7 @@ impl App {
             if template.is_placeholder() {
                 self.unreleased("component", "--template 'component: …'");
             }
-            let contents = pipeline(&template, &surroundings);
-            self.put_pipeline(&top, &contents, flags.force)?;
+            self.put_pipeline(&top, &template, &surroundings, flags.force)?;
         }
         Ok(exit_code::OK)
     }
@@ -76,19 +76,37 @@ impl App {
     }
 
     /// The pipeline, beside one that is there and does something else.
-    fn put_pipeline(&self, top: &Path, contents: &str, force: bool) -> Result<(), Error> {
+    fn put_pipeline(
+        &self,
+        top: &Path,
+        template: &Template,
+        surroundings: &Surroundings,
+        force: bool,
+    ) -> Result<(), Error> {
         let main = top.join(PIPELINE);
         match read(&main)? {
+            Some(there) if there.trim().is_empty() => {
+                self.put(&main, &pipeline(template, surroundings, None), true)
+            }
             Some(there) if !there.starts_with(MARK) => {
-                let includes = there.contains(INCLUDED);
-                if there.contains("edgepack") && !includes {
+                let includes = says(&there, INCLUDED);
+                let uses = says(&there, "/edgepack@") || says(&there, "edgepack/template.yml");
+                if uses && !includes {
                     self.printer.note(&format!(
                         "`{}` uses edgepack already and is left alone",
                         main.display()
                     ));
                     return Ok(());
                 }
-                self.put(&top.join(INCLUDED), contents, force)?;
+                let stage = other_stage(&there);
+                let contents = pipeline(template, surroundings, stage.as_deref());
+                self.put(&top.join(INCLUDED), &contents, force)?;
+                if let Some(stage) = stage {
+                    self.printer.note(&format!(
+                        "`{}` has no stage `build`: the job is in `{stage}`, its first one",
+                        main.display()
+                    ));
+                }
                 if !includes {
                     self.printer.note(&format!(
                         "`{}` is yours and is left alone; add to its `include`:\n  - local: {INCLUDED}",
@@ -97,7 +115,7 @@ impl App {
                 }
                 Ok(())
             }
-            _ => self.put(&main, contents, force),
+            _ => self.put(&main, &pipeline(template, surroundings, None), force),
         }
     }
 
@@ -186,6 +204,18 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound) => Ok(None),
         Err(e) => Err(Error::io("read", path)(e)),
     }
+}
+
+/// The folder of the repository, or that of the workspace where there is none.
+fn repository(project: &Project) -> PathBuf {
+    let root = project.metadata.workspace_root.as_std_path();
+    source::top(root).unwrap_or_else(|| root.to_owned())
+}
+
+/// The folder of the workspace in the repository, with `/`; empty for the repository's own.
+pub(super) fn folder_in_repository(project: &Project) -> String {
+    let root = project.metadata.workspace_root.as_std_path();
+    below(&repository(project), root)
 }
 
 /// The way from one folder to another below it, with `/`; empty where there is none.

@@ -2,7 +2,9 @@
 
 use edgepack::build::CargoConfig;
 use edgepack::changes::{self, Changes};
-use edgepack::ci::matrix::{Job, MAX_GITHUB, MAX_GITLAB, Matrix, Template, child_pipeline};
+use edgepack::ci::matrix::{
+    Job, MAX_GITHUB, MAX_GITLAB, Matrix, Template, child_pipeline, distinct,
+};
 use edgepack::destination::{Artifact, Destination, Need};
 use edgepack::environment;
 use edgepack::error::Error;
@@ -13,6 +15,7 @@ use edgepack::plan::{
 use edgepack::project::Project;
 
 use super::App;
+use super::init::folder_in_repository;
 use crate::cli::{self, MatrixFor, MessageFormat};
 
 impl App {
@@ -21,6 +24,7 @@ impl App {
             Some(text) => text.parse()?,
             None => Template::default(),
         };
+        distinct(&flags.input)?;
         let overrides = environment::overrides()?;
         let config = CargoConfig::load()?;
         let project = Project::load(cargo, &self.cancel)?;
@@ -64,7 +68,8 @@ impl App {
                         template.entry()
                     ));
                 }
-                let pipeline = child_pipeline(&jobs, &template, &flags.input);
+                let folder = folder_in_repository(&project);
+                let pipeline = child_pipeline(&jobs, &folder, &template, &flags.input);
                 self.printer.data(pipeline.as_bytes())?;
             }
             None => {
