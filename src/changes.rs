@@ -77,7 +77,14 @@ pub fn since(revision: &str, project: &Project) -> Result<Changes, Error> {
         hint: Some("--since compares with a revision of git".into()),
     })?;
     let top = real(Path::new(top.trim_end_matches(['\r', '\n'])));
-    let commit = commit(root, revision)?;
+    let commit = match commit(root, revision) {
+        Err(_) if is_forgotten(root, revision) => {
+            return Ok(Changes::everything(
+                "the revision is a commit that is not here, as after a forced push",
+            ));
+        }
+        found => found?,
+    };
     let names = git(
         &top,
         &[
@@ -86,12 +93,17 @@ pub fn since(revision: &str, project: &Project) -> Result<Changes, Error> {
             "-z",
             "--no-renames",
             "--no-ext-diff",
-            "--ignore-submodules=none",
+            "--ignore-submodules=untracked",
             &commit,
             "--",
         ],
     )?;
-    let files = names.split('\0').filter(|name| !name.is_empty());
+    // Tracked by accident; cargo itself has changed it a moment ago.
+    let made = real(project.metadata.target_directory.as_std_path());
+    let files: Vec<&str> = names
+        .split('\0')
+        .filter(|name| !name.is_empty() && !top.join(name).starts_with(&made))
+        .collect();
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).ok();
     let comparison = Comparison {
         project,
@@ -100,10 +112,19 @@ pub fn since(revision: &str, project: &Project) -> Result<Changes, Error> {
         lock: lock.and_then(|text| Lockfile::parse(&text)),
         top,
     };
-    Ok(comparison.judge(files, || {
+    Ok(comparison.judge(files.into_iter(), || {
         let old = git(root, &["show", &format!("{commit}:./Cargo.lock")]).ok()?;
         Lockfile::parse(&old)
     }))
+}
+
+/// Whether a revision is a whole commit id that a complete clone does not have: CI names what
+/// a branch was before, and nothing leads there once it was pushed over.
+fn is_forgotten(root: &Path, revision: &str) -> bool {
+    let whole =
+        matches!(revision.len(), 40 | 64) && revision.bytes().all(|b| b.is_ascii_hexdigit());
+    let shallow = || git(root, &["rev-parse", "--is-shallow-repository"]);
+    whole && shallow().is_ok_and(|answer| answer.trim() == "false")
 }
 
 /// The commit that a revision stands for.

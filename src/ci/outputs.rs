@@ -14,6 +14,8 @@ use crate::report::{PublishReport, Report};
 /// The most that GitLab takes as a dotenv report.
 /// <https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsdotenv>
 const MAX_DOTENV: usize = 5 * 1024;
+/// What stays longest where not all of it fits.
+const NEEDED: [&str; 3] = ["ref", "digest", "repository"];
 /// How many links GitLab is given.
 const MAX_LINKS: usize = 20;
 
@@ -138,26 +140,34 @@ pub fn github(outputs: &[Output], mut random: impl FnMut() -> u64) -> String {
 
 /// A dotenv report: `EDGEPACK_REF=…` and so on, items separated by commas. Files below
 /// `root`, the folder of the project, are told relative to it: another job has it
-/// elsewhere. What would take a second line, or does not fit any more, is left out.
+/// elsewhere. What would take a second line is left out, and what does not fit any more:
+/// first of all what later jobs can do without.
 #[must_use]
 pub fn dotenv(outputs: &[Output], root: Option<&Path>) -> String {
     let relative = |item: &String| {
         let inside = root.and_then(|root| Path::new(item).strip_prefix(root).ok());
         inside.map_or_else(|| item.clone(), |path| path.display().to_string())
     };
-    let mut text = String::new();
-    for Output { name, items } in outputs {
-        let value = items.iter().map(relative).collect::<Vec<_>>().join(",");
-        let line = format!(
-            "EDGEPACK_{}={value}\n",
-            name.replace('-', "_").to_uppercase()
-        );
+    let line = |output: &Output| {
+        let value = output.items.iter().map(relative).collect::<Vec<_>>();
+        // Of several packages none has it.
+        let none = value.iter().all(String::is_empty);
+        let value = if none { String::new() } else { value.join(",") };
+        let name = output.name.replace('-', "_").to_uppercase();
         let plain = !value.contains(|c: char| c.is_control());
-        if plain && text.len() + line.len() <= MAX_DOTENV {
-            text.push_str(&line);
+        plain.then(|| format!("EDGEPACK_{name}={value}\n"))
+    };
+    let mut lines: Vec<Option<String>> = outputs.iter().map(line).collect();
+    let mut order: Vec<usize> = (0..outputs.len()).collect();
+    order.sort_by_key(|&i| !NEEDED.contains(&outputs[i].name));
+    let mut left = MAX_DOTENV;
+    for i in order {
+        match left.checked_sub(lines[i].as_ref().map_or(0, String::len)) {
+            Some(rest) => left = rest,
+            None => lines[i] = None,
         }
     }
-    text
+    lines.into_iter().flatten().collect()
 }
 
 /// GitLab's report of links that a job shows: one to each artifact. `project` is the
@@ -212,6 +222,19 @@ mod tests {
                  edgepack_00000000000000040000000000000005\n"
             )
         );
+    }
+
+    #[test]
+    fn a_dotenv_report_keeps_what_is_needed() {
+        let half = "x".repeat(MAX_DOTENV / 2);
+        let values = [
+            output("wasm", &[&half]),
+            output("signature", &["", ""]),
+            output("digest", &[&half[50..]]),
+        ];
+        let text = dotenv(&values, None);
+        assert!(text.contains("EDGEPACK_DIGEST=") && text.len() <= MAX_DOTENV);
+        assert!(text.contains("EDGEPACK_SIGNATURE=\n"), "{text}");
     }
 
     #[test]

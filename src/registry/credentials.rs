@@ -102,9 +102,11 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
     // Entries for a path of the registry come first, the longest before all.
     let mut scope = repository.to_string();
     while scope.contains('/') {
-        if let Some(found) = entries
-            .get(&scope)
-            .map(|e| decode(e, file, &scope))
+        let mut all = entries.iter();
+        let named =
+            all.find(|(name, _)| **name == scope || scope_of(name).as_ref() == Some(&scope));
+        if let Some(found) = named
+            .map(|(_, e)| decode(e, file, &scope))
             .transpose()?
             .flatten()
         {
@@ -114,10 +116,8 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
     }
     let host = repository.host();
     let key = key_of(host);
-    if let Some(helper) =
-        named_in(&config, "credHelpers", &key).or_else(|| named_in(&config, "credHelpers", host))
-    {
-        return helper::get(&helper, &key);
+    if let Some((helper, server)) = helper_for(&config, host) {
+        return helper::get(&helper, &server);
     }
     let entry = entries.get(&key).or_else(|| {
         let mut all = entries.iter();
@@ -127,10 +127,38 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
     if let Some(found) = entry.map(|e| decode(e, file, host)).transpose()?.flatten() {
         return Ok(Some(found));
     }
-    match store_of(&config) {
-        Some(store) => helper::get(&store, &key),
-        None => Ok(None),
+    let Some(store) = store_of(&config) else {
+        return Ok(None);
+    };
+    let found = helper::get(&store, &key)?;
+    if found.is_none() && key == host && !host.contains(':') {
+        // As somebody may have written it who logged in with another tool.
+        return helper::get(&store, &format!("{host}:443"));
     }
+    Ok(found)
+}
+
+/// The helper for a registry, and by what name it knows it.
+fn helper_for(config: &Map<String, Value>, host: &str) -> Option<(String, String)> {
+    let helpers = config.get("credHelpers")?.as_object()?;
+    let key = key_of(host);
+    let exact = |name: &str| helpers.get(name).map(|helper| (helper, name.to_owned()));
+    let (helper, name) = exact(&key)
+        .or_else(|| exact(host).map(|(helper, _)| (helper, key.clone())))
+        .or_else(|| {
+            let mut all = helpers.iter();
+            let (name, helper) = all.find(|(name, _)| key_of(name) == key)?;
+            Some((helper, name.clone()))
+        })?;
+    let helper = helper.as_str().filter(|h| !h.is_empty())?;
+    Some((helper.to_owned(), name))
+}
+
+/// What a key of `auths` stands for that names a path in a registry, in the one spelling
+/// of that.
+fn scope_of(key: &str) -> Option<String> {
+    let (host, path) = key.split_once('/')?;
+    Some(format!("{}/{path}", canonical_host(host)?))
 }
 
 /// An entry of `auths`; none where it is empty, as beside a helper.
@@ -259,9 +287,18 @@ pub fn store(host: &str, username: &str, password: &Secret) -> Result<String, Er
     };
     let mut config = read_config(&file)?.unwrap_or_default();
     let key = key_of(host);
-    if let Some(helper) = named_in(&config, "credHelpers", &key).or_else(|| store_of(&config)) {
-        let entry = json!({"ServerURL": key, "Username": username, "Secret": password.reveal()});
+    let by_store = || Some((store_of(&config)?, key.clone()));
+    if let Some((helper, server)) = helper_for(&config, host).or_else(by_store) {
+        let entry = json!({"ServerURL": server, "Username": username, "Secret": password.reveal()});
         helper::tell(&helper, "store", &entry.to_string())?;
+        // A password of before would be found first.
+        let mut entries = take_entries(&mut config);
+        let before = entries.len();
+        entries.retain(|name, _| !is_for(name, host));
+        if entries.len() < before {
+            config.insert(AUTHS.to_owned(), entries.into());
+            write(&file, &config)?;
+        }
         return Ok(format!("docker-credential-{helper}"));
     }
     let pair = format!("{username}:{}", password.reveal());
@@ -286,10 +323,11 @@ pub fn forget(host: &str) -> Result<Vec<String>, Error> {
         let Some(mut config) = read_config(&file)? else {
             continue;
         };
-        if let Some(helper) = named_in(&config, "credHelpers", &key).or_else(|| store_of(&config))
-            && helper::get(&helper, &key)?.is_some()
+        let by_store = || Some((store_of(&config)?, key.clone()));
+        if let Some((helper, server)) = helper_for(&config, host).or_else(by_store)
+            && helper::get(&helper, &server)?.is_some()
         {
-            helper::tell(&helper, "erase", &key)?;
+            helper::tell(&helper, "erase", &server)?;
             places.push(format!("docker-credential-{helper}"));
         }
         let mut entries = take_entries(&mut config);
@@ -309,11 +347,6 @@ fn take_entries(config: &mut Map<String, Value>) -> Map<String, Value> {
         Some(Value::Object(entries)) => entries,
         _ => Map::new(),
     }
-}
-
-fn named_in(config: &Map<String, Value>, table: &str, key: &str) -> Option<String> {
-    let name = config.get(table)?.get(key)?.as_str()?;
-    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn store_of(config: &Map<String, Value>) -> Option<String> {
@@ -367,6 +400,26 @@ mod tests {
             Some(Credential::Password { username, .. }) => username,
             other => format!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn registries_that_others_spelled_otherwise() {
+        let config =
+            json!({"credHelpers": {"r.example:443": "x", "docker.io": "y", "s.example": ""}});
+        let Value::Object(config) = config else {
+            panic!("no object");
+        };
+        let helper = |host: &str| helper_for(&config, host);
+        let known = |helper: &str, name: &str| Some((helper.to_owned(), name.to_owned()));
+        assert_eq!(helper("r.example"), known("x", "r.example:443"));
+        assert_eq!(helper("docker.io"), known("y", DOCKER_HUB_KEY));
+        assert_eq!(helper("s.example"), None);
+        assert_eq!(helper("r.example:444"), None);
+        assert_eq!(
+            scope_of("R.example:443/acme/app").as_deref(),
+            Some("r.example/acme/app")
+        );
+        assert_eq!(scope_of(DOCKER_HUB_KEY), None);
     }
 
     #[test]

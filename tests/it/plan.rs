@@ -335,6 +335,12 @@ fn other_dependencies_in_the_lock_file() {
     after(&place, "Cargo.lock", "version = 4\n", &["a", "b", "c"]);
 }
 
+/// How many packages there are.
+fn all_of(place: &Place) -> usize {
+    let all = place.run(["plan", "--offline", "--matrix=github"]).exits(0);
+    all.json()["include"].as_array().unwrap().len()
+}
+
 #[test]
 fn revisions_that_are_none() {
     let place = workspace();
@@ -345,6 +351,14 @@ fn revisions_that_are_none() {
             .says("there is no commit")
             .says("fetch-depth: 0");
     }
+    // What was pushed over is in no clone: everything may have changed.
+    let forgotten = "1234567890abcdef1234567890abcdef12345678";
+    let plan = ["plan", "--since", forgotten, "--offline", "--matrix=github"];
+    let done = place.run(plan).exits(0);
+    assert_eq!(
+        done.json()["include"].as_array().unwrap().len(),
+        all_of(&place)
+    );
     for revision in ["-x", "--output=x", "-"] {
         place
             .run(["plan", "--since", revision, "--offline"])
@@ -369,6 +383,15 @@ fn revisions_that_are_none() {
         ])
         .exits(2)
         .says("this clone is shallow");
+    let args = [
+        "plan",
+        "--since",
+        forgotten,
+        "--offline",
+        "--manifest-path",
+        manifest,
+    ];
+    shallow.run(args).exits(2).says("this clone is shallow");
     let bare = Place::new();
     bare.write(
         "Cargo.toml",

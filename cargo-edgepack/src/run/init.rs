@@ -37,11 +37,17 @@ impl App {
             Some(text) => text.parse()?,
             None => Template::default(),
         };
-        let cargo = CargoFlags {
+        let mut cargo = CargoFlags {
             manifest_path: flags.manifest_path.clone(),
             ..CargoFlags::default()
         };
-        let project = Project::load(&cargo, &self.cancel)?;
+        let mut project = Project::load(&cargo, &self.cancel)?;
+        let root = project.metadata.workspace_root.join("Cargo.toml");
+        if !flags.ci.is_empty() && root.is_file() {
+            // What is written runs in the workspace's folder, wherever we are.
+            cargo.manifest_path = Some(root.into_std_path_buf());
+            project = Project::load(&cargo, &self.cancel)?;
+        }
         let config = CargoConfig::load()?;
         let target = config.build_target();
         let plan = Plan::new(&project, &cargo, &Overrides::default(), target.as_deref())?;
@@ -139,7 +145,8 @@ impl App {
             }
         }
         match read(path)? {
-            Some(there) if there == contents => {
+            // Git writes lines as Windows ends them, if it is told to.
+            Some(there) if there.replace("\r\n", "\n") == contents => {
                 self.printer
                     .note(&format!("`{}` is as it should be", path.display()));
                 return Ok(());
