@@ -56,6 +56,8 @@ pub struct Search {
     pub refused: Vec<(String, Refusal)>,
     /// Bundles that say of themselves that they state something else.
     pub others: usize,
+    /// Where there are more than are looked at: how many, and of what.
+    pub excess: Option<(usize, &'static str)>,
 }
 
 /// Fetches the manifest that a reference stands for and checks it against its digest.
@@ -96,6 +98,7 @@ pub async fn verify(
 ) -> Result<Verified, Error> {
     let mut refused = Vec::new();
     let mut others = 0;
+    let mut excess = None;
     for format in Format::ALL {
         let search = look(place, manifest, wanted, trust, format).await?;
         if let Some(found) = search.found {
@@ -103,6 +106,11 @@ pub async fn verify(
         }
         refused.extend(search.refused);
         others += search.others;
+        excess = excess.or(search.excess);
+    }
+    // Only now: anybody who may write there can add as many as they like.
+    if let Some((count, what)) = excess {
+        return Err(too_many(place, manifest, count, what));
     }
     let name = format!("{}@{manifest}", place.name());
     Err(unsigned(&name, wanted, trust, &refused, others))
@@ -247,7 +255,11 @@ pub async fn look_among(
     candidates.sort_by_key(|c| !c.annotations.contains_key(PREDICATE_ANNOTATION));
     let count = candidates.len();
     let mut left = MAX_READ;
-    for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
+    for (n, candidate) in candidates.into_iter().enumerate() {
+        if n == MAX_CANDIDATES || left == 0 {
+            search.excess = Some((count, "referrers"));
+            break;
+        }
         match check_referrer(place, &candidate, manifest, wanted, trust, &mut left).await {
             Ok(Checked { by, predicate }) => {
                 search.found = Some(Verified {
@@ -269,12 +281,6 @@ pub async fn look_among(
                 .push((format!("the bundle {}", candidate.digest), refusal)),
             Err(Trouble::Failed(error)) => return Err(error),
         }
-        if left == 0 {
-            return Err(too_many(place, manifest, count, "referrers"));
-        }
-    }
-    if count > MAX_CANDIDATES {
-        return Err(too_many(place, manifest, count, "referrers"));
     }
     Ok(search)
 }
@@ -372,9 +378,9 @@ pub async fn look_in_layers(
             Err(Trouble::Failed(error)) => return Err(error),
         }
     }
-    if parsed.layers.len() > MAX_CANDIDATES {
-        let count = parsed.layers.len();
-        return Err(too_many(place, manifest, count, "layers of signatures"));
+    let count = parsed.layers.len();
+    if count > MAX_CANDIDATES {
+        search.excess = Some((count, "layers of signatures"));
     }
     Ok(search)
 }

@@ -200,6 +200,29 @@ fn lists_of_referrers_that_lie() {
     assert!(case.registry.requests().len() < 2 * (400 + 10));
 }
 
+/// Whoever may write there can add as many as they like.
+#[test]
+fn bundles_of_others_without_end() {
+    let case = Case::new();
+    let mut manifest = case.referrer(case.bundle(&case.statement()).to_string().as_bytes());
+    for n in 0..401 {
+        manifest["annotations"] = json!({"n": n.to_string()});
+        case.put(&manifest);
+    }
+    keygen(&case.artifact.place, "own");
+    let reference = case.reference();
+    let verify = || case.tool(&["verify", &reference, "--key", "own.pub"]);
+    verify()
+        .exits(5)
+        .says("401 referrers that may be signatures");
+    for format in ["legacy", "bundle"] {
+        let sign = ["sign", &reference, "--key", "own.key", "--format", format];
+        case.tool(&sign).exits(0).says("made");
+        verify().exits(0).says(format);
+        case.tool(&sign).exits(0).says("was there");
+    }
+}
+
 #[test]
 fn a_tag_that_moves_meanwhile() {
     let case = Case::new();
