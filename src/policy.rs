@@ -12,16 +12,15 @@ use wildmatch::WildMatch;
 use crate::config::unknown_key;
 use crate::error::Error;
 use crate::registry::http::Client;
-use crate::registry::reference::{LAYOUT_PREFIX, Repository, canonical_host};
 use crate::sign::attestation::Kind;
 use crate::sign::keyless::{self, Root};
 use crate::sign::source::{KeySource, VARIABLE_PREFIX};
 use crate::sign::trust::{Pattern, Spec, Trust};
 
+mod pattern;
+
 /// What a policy's file is called, where none is named.
 pub const FILE: &str = "verify.toml";
-/// What stands for others in a pattern.
-const WILDCARDS: [char; 2] = ['*', '?'];
 
 /// A policy, as its file has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -120,7 +119,7 @@ impl Policy {
             if rule.repository.trim().is_empty() {
                 return Err(wrong("it names no repository"));
             }
-            rule.pattern().map_err(|why| wrong(&why))?;
+            pattern::parse(&rule.repository).map_err(|why| wrong(&why))?;
             let names = [
                 ("key", &rule.key, &None),
                 ("identity", &rule.identity, &rule.identity_regexp),
@@ -228,7 +227,7 @@ impl Policy {
     /// [`Error::Signature`] where there is none.
     pub fn rule_for(&self, repository: &str) -> Result<&Rule, Error> {
         for rule in &self.rules {
-            let pattern = rule.pattern().map_err(Error::usage)?;
+            let pattern = pattern::parse(&rule.repository).map_err(Error::usage)?;
             if WildMatch::new(&pattern).matches(repository) {
                 return Ok(rule);
             }
@@ -241,58 +240,6 @@ impl Policy {
 }
 
 impl Rule {
-    /// The pattern, with the registry in its one spelling.
-    ///
-    /// # Errors
-    ///
-    /// Why no repository can be like it, where none can: a rule that never counts leaves
-    /// what it is about to a weaker one.
-    fn pattern(&self) -> Result<String, String> {
-        let pattern = &self.repository;
-        if pattern.starts_with(LAYOUT_PREFIX) {
-            return Ok(pattern.clone());
-        }
-        if pattern.contains("://") {
-            return Err("a repository is written without a scheme".into());
-        }
-        let (host, path) = match pattern.split_once('/') {
-            Some((host, path)) => (host, Some(path)),
-            None => (pattern.as_str(), None),
-        };
-        if path.unwrap_or_default().contains([':', '@']) {
-            return Err("a repository has neither a tag nor a digest".into());
-        }
-        if pattern.contains(|c: char| c.is_ascii_uppercase()) {
-            return Err("a repository is written in lower case".into());
-        }
-        if !pattern.contains(WILDCARDS) {
-            let parsed = Repository::parse(pattern).map_err(|e| e.to_string())?;
-            return Ok(parsed.to_string());
-        }
-        let Some(path) = path else {
-            // What stands behind a colon is a port, and no end of a repository.
-            let end = host.rsplit_once(':').map_or(host, |(_, port)| port);
-            return if end.contains(WILDCARDS) {
-                takes(host, &[':', '[', ']', '/']).map(|()| pattern.clone())
-            } else {
-                Err("it names no path: a repository is HOST/PATH".into())
-            };
-        };
-        if path.is_empty() || path.starts_with('/') || path.ends_with('/') || path.contains("//") {
-            return Err("it names no path: a repository is HOST/PATH".into());
-        }
-        takes(path, &['/'])?;
-        if host.contains(WILDCARDS) {
-            let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-            if port == "443" || port.starts_with('0') {
-                return Err(format!("no registry's name ends with `:{port}`"));
-            }
-            return takes(host, &[':', '[', ']']).map(|()| pattern.clone());
-        }
-        let host = canonical_host(host).ok_or(format!("`{host}` is no registry"))?;
-        Ok(format!("{host}/{path}"))
-    }
-
     /// Whose signatures count: one of these.
     ///
     /// # Errors
@@ -321,24 +268,6 @@ impl Rule {
             trusted.push(spec.open(client).await?);
         }
         Ok(trusted)
-    }
-}
-
-/// Whether a part of a pattern has only what names of repositories are made of, and these.
-fn takes(part: &str, others: &[char]) -> Result<(), String> {
-    let fits = |c: char| {
-        c.is_ascii_lowercase()
-            || c.is_ascii_digit()
-            || matches!(c, '.' | '_' | '-')
-            || WILDCARDS.contains(&c)
-            || others.contains(&c)
-    };
-    match part.chars().find(|&c| !fits(c)) {
-        Some(c) => Err(format!(
-            "no repository's name has `{}` in it",
-            c.escape_default()
-        )),
-        None => Ok(()),
     }
 }
 
@@ -372,6 +301,7 @@ fn config(path: &Path, message: String, hint: Option<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::reference::Repository;
 
     fn read(text: &str) -> Result<Policy, Error> {
         Policy::parse(text, Path::new("/etc/verify.toml"))
@@ -429,6 +359,7 @@ mod tests {
             ("*.example:5000/*", "r.example:5000/a/b"),
             ("localhost:*", "localhost:5000/a"),
             ("r.example*", "r.example/a"),
+            ("*:443/*", "localhost:443/a"),
         ] {
             let repository = Repository::parse(repository).unwrap().to_string();
             let rule = format!("[[rules]]\nrepository = \"{pattern}\"\nkey = \"k\"");
@@ -454,6 +385,13 @@ mod tests {
             ("ghcr.io/acme\\u0020/*", "` ` in it"),
             ("ghcr.io/{a,b}/*", "`{` in it"),
             ("gh cr*", "` ` in it"),
+            ("*.docker.io/acme/*", "`docker.io/PATH`"),
+            ("index.docker.*/acme/*", "`docker.io/PATH`"),
+            ("docker.io/dem?", "`docker.io/library/dem?`"),
+            ("*.", "no path"),
+            ("*:05000/*", "`:05000`"),
+            ("r.example/acme/-*", "can be like it"),
+            ("acm?/*", "can be like it"),
         ] {
             let rule = format!("[[rules]]\nrepository = \"{pattern}\"\nkey = \"k\"");
             let error = read(&rule).unwrap_err();

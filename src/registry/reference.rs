@@ -19,9 +19,10 @@ pub const LATEST: &str = "latest";
 
 /// The longest path: more is too much for the databases of some registries.
 const MAX_PATH: usize = 255;
-const DOCKER_HUB: &str = "docker.io";
+/// The one name of the Docker Hub.
+pub const DOCKER_HUB: &str = "docker.io";
 /// What else it answers to.
-const DOCKER_HUB_HOSTS: [&str; 3] = [
+pub const DOCKER_HUB_HOSTS: [&str; 3] = [
     "index.docker.io",
     "registry-1.docker.io",
     "registry.hub.docker.com",
