@@ -221,7 +221,9 @@ async fn add(
                 bundle.len(),
                 wanted.limit()
             ),
-            hint: Some("attest less; --no-sbom and --no-provenance leave them out".into()),
+            hint: Some(
+                "attest less; publish leaves them out with --no-sbom and --no-provenance".into(),
+            ),
         });
     }
     add_bundle(place, manifest, wanted.predicate_type, bundle, ready).await?;

@@ -16,6 +16,9 @@ use crate::output;
 use crate::registry::failure::printable;
 use crate::{provenance, sbom};
 
+/// So deep is what can be read inside a statement, of which it is one level.
+const MAX_DEPTH: usize = 126;
+
 /// What is attested, or is to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attestation {
@@ -39,6 +42,7 @@ impl Attestation {
         let bytes = output::read_small(file, MAX_ATTESTATION)?;
         let predicate: Value = serde_json::from_slice(&bytes)
             .map_err(|e| wrong(format!("it is no JSON: {e}"), None))?;
+        is_kept(&bytes, &predicate).map_err(|why| wrong(why.into(), None))?;
         if predicate.get("_type").is_some() && predicate.get("predicate").is_some() {
             return Err(wrong(
                 "it is a whole statement".into(),
@@ -54,6 +58,67 @@ impl Attestation {
             predicate_type: predicate_type.to_owned(),
             predicate,
         })
+    }
+}
+
+/// Whether what was read says what its JSON says, and can be read again inside a statement.
+///
+/// # Errors
+///
+/// Why not.
+fn is_kept(json: &[u8], read: &Value) -> Result<(), &'static str> {
+    let (mut depth, mut names, mut rest) = (0_usize, 0_usize, json);
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        match first {
+            b'"' => {
+                while let [c, behind @ ..] = rest {
+                    rest = match (c, behind) {
+                        (b'\\', [_, behind @ ..]) => behind,
+                        _ => behind,
+                    };
+                    if *c == b'"' {
+                        break;
+                    }
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b':' => names += 1,
+            b'-' | b'0'..=b'9' => {
+                let is_number = |c: &u8| c.is_ascii_alphanumeric() || b"+-.".contains(c);
+                let end = rest.iter().position(|c| !is_number(c));
+                let (digits, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                let whole = digits.iter().all(u8::is_ascii_digit);
+                if whole && !fits(*first, digits) {
+                    return Err("it has a whole number of more than 64 bits");
+                }
+                rest = behind;
+            }
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err("it is nested too deeply");
+        }
+    }
+    if names != count_names(read) {
+        return Err("it has a name twice in one object");
+    }
+    Ok(())
+}
+
+/// Whether a whole number is kept as it is.
+fn fits(first: u8, digits: &[u8]) -> bool {
+    let digits = String::from_utf8_lossy(digits);
+    let text = format!("{}{digits}", char::from(first));
+    text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok()
+}
+
+fn count_names(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => map.len() + map.values().map(count_names).sum::<usize>(),
+        Value::Array(list) => list.iter().map(count_names).sum(),
+        _ => 0,
     }
 }
 
@@ -203,10 +268,16 @@ pub fn predicate_type(text: &str) -> Result<String, String> {
         "link" => "https://in-toto.io/Link/v1",
         "vuln" => "https://cosign.sigstore.dev/attestation/vuln/v1",
         "openvex" => "https://openvex.dev/ns",
-        uri if reqwest::Url::parse(uri).is_ok() => uri,
+        // The parser leaves out what must not be shown.
+        uri if reqwest::Url::parse(uri).is_ok()
+            && !uri.contains(|c: char| c.is_control() || c.is_whitespace()) =>
+        {
+            uri
+        }
         _ => {
             return Err(format!(
-                "`{text}` is no type of an attestation: write sbom, provenance, or a URI"
+                "`{}` is no type of an attestation: write sbom, provenance, or a URI",
+                printable(text)
             ));
         }
     };
@@ -243,6 +314,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_what_the_file_says() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for (text, words) in [
+            (
+                r#"{"a\"\\": ":{[\"1", "b": {"a\"\\": [-1.5e40, true]}}"#,
+                "",
+            ),
+            (
+                r#"{"a": [0, -0, 18446744073709551615, -9223372036854775808]}"#,
+                "",
+            ),
+            (r#"{"a": [0.1, 1e3, 12345678901234567890123.0]}"#, ""),
+            (r#"{"a": [18446744073709551616]}"#, "64 bits"),
+            (r#"{"a": -9223372036854775809}"#, "64 bits"),
+            (r#"[{"a": 1, "b": {}, "a": 1}]"#, "twice"),
+            (&nested(126), ""),
+            (&nested(127), "deeply"),
+        ] {
+            let Ok(read) = serde_json::from_str(text) else {
+                panic!("{text}");
+            };
+            let error = is_kept(text.as_bytes(), &read).err().unwrap_or_default();
+            assert!(
+                error.contains(words) && error.is_empty() == words.is_empty(),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
     fn types_have_short_names() {
         assert_eq!("sbom".parse(), Ok(Kind::Sbom));
         assert!(
@@ -256,7 +357,14 @@ mod tests {
             Ok(sbom::PREDICATE_TYPE)
         );
         assert!(predicate_type("https://x.example/a").is_ok());
-        assert!(predicate_type("nonsense").is_err());
+        for none in [
+            "nonsense",
+            "https://x.example/\u{1b}[31m",
+            "https://x.example/a\n",
+        ] {
+            let error = predicate_type(none).unwrap_err();
+            assert!(!error.contains(char::is_control), "{error}");
+        }
         assert!(predicate_type(super::super::statement::SIGNATURE).is_err());
     }
 }

@@ -73,7 +73,7 @@ impl KeySource {
         if text.contains("-----BEGIN") {
             return Err(Error::Usage {
                 message:
-                    "a key was given in place of its path: others can read it on the command line"
+                    "a key was given in place of its path: others may be able to read it there"
                         .into(),
                 hint: Some("write a path, or env:NAME for a variable that holds the key".into()),
             });

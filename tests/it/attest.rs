@@ -429,7 +429,15 @@ fn what_cannot_be_attested() {
     place.write("statement.json", statement.to_string());
     place.write("text.json", "text");
     place.write("empty.json", "{}");
+    place.write("large.json", r#"{"a": 12345678901234567890123}"#);
+    place.write("twice.json", r#"{"a": 1, "a": 2}"#);
+    let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+    place.write("deep.json", deep);
     for (attest, code, words) in [
+        ("https://x.example/a=large.json", 5, "64 bits"),
+        ("https://x.example/a=twice.json", 5, "a name twice"),
+        ("https://x.example/a=deep.json", 5, "nested too deeply"),
+        ("https://x.example/\u{1b}[31m=app.json", 2, "no type"),
         ("sbom=other.json", 5, "is about another module"),
         ("sbom=empty.json", 5, "its bomFormat is not CycloneDX"),
         ("sbom=text.json", 5, "is no JSON"),

@@ -316,7 +316,11 @@ fn github_is_asked_for_a_token() {
             .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", secret))
     };
     let wrong = "another-secret-of-a-runner";
-    signed(wrong).exits(6).says("401").says_not(wrong);
+    let refused = signed(wrong).exits(6).says("401").says_not(wrong);
+    refused.says("id-token: write").says_not("login");
+    desk.sigstore.quirk(Quirk::Status(Quirk::RUNNER, 403));
+    let refused = signed(RUNNER_SECRET).exits(6).says("403");
+    refused.says("id-token: write").says_not("packages");
     // The secret is for the runner, wherever that points to.
     let elsewhere = Sigstore::start();
     desk.sigstore

@@ -28,6 +28,7 @@ const AUDIENCE: &str = "sigstore";
 /// Where a GitHub job asks for one, and what it shows there.
 const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+const GITHUB_RIGHT: &str = "give the job the right to ask for one: permissions: id-token: write";
 /// Where a GitLab job has it. <https://docs.gitlab.com/ci/yaml/signing_examples/>
 const GITLAB_TOKEN: &str = "SIGSTORE_ID_TOKEN";
 /// What is longer is no token.
@@ -116,7 +117,7 @@ impl Source {
     /// [`Error::Usage`].
     pub fn required() -> Result<Self, Error> {
         let hint = if environment::text("GITHUB_ACTIONS")?.is_some() {
-            "give the job the right to ask for one: permissions: id-token: write"
+            GITHUB_RIGHT
         } else if environment::text("GITLAB_CI")?.is_some() {
             "give the job one: id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore"
         } else {
@@ -312,7 +313,13 @@ async fn of_github(client: &Client) -> Result<Token, Error> {
                     serde_json::from_slice(&body).map_err(|_| none(&name, "the reply has none"))?;
                 return Token::parse(value.trim(), &name);
             }
-            Ok(reply) => read_failure(&Method::GET, reply, timeout).await,
+            Ok(reply) => {
+                let mut failure = read_failure(&Method::GET, reply, timeout).await;
+                if matches!(failure.status.map(|s| s.as_u16()), Some(401 | 403)) {
+                    failure.hint = Some(GITHUB_RIGHT.into());
+                }
+                failure
+            }
             Err(failure) => failure,
         };
         client.back_off(failure, attempt).await?;
