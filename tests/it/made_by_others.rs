@@ -382,6 +382,8 @@ fn what_is_packed_already_is_not_built_again() {
         &["--budget-raw", "1kB"],
         &["--allow-import", "x"],
         &["--level", "max"],
+        &["--no-shrink"],
+        &["--sbom"],
     ] {
         let done = artifact.publish(&registry.host(), flags).exits(2);
         assert!(done.stderr.contains(flags[0]), "{}", done.stderr);

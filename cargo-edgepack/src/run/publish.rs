@@ -494,9 +494,15 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
     let is_layout = |source: &String| source.starts_with(LAYOUT_PREFIX);
     if !flags.sources.is_empty() && flags.sources.iter().all(is_layout) {
         let mut given = flags.build.overrides().flags();
+        if flags.build.no_shrink {
+            given.retain(|flag| *flag != "--level");
+        }
         let named = [
+            ("--no-shrink", flags.build.no_shrink),
             ("--name", flags.build.name.is_some()),
             ("--as-version", flags.build.as_version.is_some()),
+            ("--sbom", flags.sbom.wish() == Some(true)),
+            ("--provenance", flags.provenance.wish() == Some(true)),
         ];
         given.extend(named.iter().filter_map(|(flag, is)| is.then_some(*flag)));
         if !given.is_empty() {
