@@ -19,6 +19,13 @@ password=${INPUT_PASSWORD:-}
 token=${INPUT_TOKEN:-}
 unset INPUT_PASSWORD INPUT_TOKEN
 
+# In a container the checkout is another user's, and git would not say which commit it is.
+if [[ -n ${GITHUB_WORKSPACE:-} ]]; then
+    count=${GIT_CONFIG_COUNT:-0}
+    export GIT_CONFIG_COUNT=$((count + 1)) "GIT_CONFIG_KEY_$count=safe.directory" \
+        "GIT_CONFIG_VALUE_$count=$GITHUB_WORKSPACE"
+fi
+
 # say error|warning|notice TEXT
 say() {
     local text=$2

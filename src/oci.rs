@@ -243,6 +243,21 @@ pub struct Index {
     pub rest: Map<String, Value>,
 }
 
+impl Index {
+    /// The entry with this tag whose digest is of another algorithm.
+    #[must_use]
+    pub fn other(&self, tag: &str) -> Option<&Value> {
+        let mut all = self.others.iter();
+        all.find(|entry| entry["annotations"][annotation::REF_NAME] == tag)
+    }
+
+    /// The tags of such entries.
+    pub fn others_tagged(&self) -> impl Iterator<Item = &str> {
+        let others = self.others.iter();
+        others.filter_map(|entry| entry["annotations"][annotation::REF_NAME].as_str())
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawIndex {

@@ -552,6 +552,15 @@ pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Pu
             .iter()
             .find(|there| tag_of(there) == Some(tag.name.as_str()));
         let place = || format!("oci:{}:{}", to.folder().display(), tag.name);
+        if index.other(&tag.name).is_some() {
+            return Err(Error::Registry {
+                message: format!(
+                    "{} names an artifact by another digest than sha256",
+                    place()
+                ),
+                hint: Some("choose another --tag, or another layout".into()),
+            });
+        }
         states.push(item.found(tag, entry.map(|e| &e.digest), rules, place)?);
     }
     copy_bundle(&item.layout, &item.bundle, to)?;

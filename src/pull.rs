@@ -5,7 +5,7 @@
 //! and it turned out to be Wasm; before that there is nothing under its name.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,8 +21,10 @@ use crate::registry::remote::{Remote, Rights};
 use crate::sign::attach::{self, Ready};
 use crate::sign::place::Place;
 use crate::sign::{Format, verify};
-use crate::unpack::{self, Deleted, Payload, UnpackError, Wanted};
+use crate::unpack::{self, Payload, UnpackError};
 use crate::wasm::{Kind, kind_of};
+
+mod image;
 
 /// A config above this size is none.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -397,7 +399,11 @@ pub async fn fetch(
             layer.digest.clone()
         }
         Payload::Archive(layers) => {
-            unpack_into(source, resolved, layers, output, path, on_progress).await?;
+            for layer in layers {
+                bounded(resolved, layer, MAX_ARCHIVE)?;
+            }
+            let image = image::Image::new(source, resolved, layers, path, on_progress);
+            image.unpack(output).await?;
             digest_of(output.file()).map_err(Error::io("read", path))?
         }
     };
@@ -412,70 +418,6 @@ pub async fn fetch(
     })?;
     let size = file.metadata().map_err(Error::io("read", path))?.len();
     Ok(Pulled { kind, size, digest })
-}
-
-async fn unpack_into(
-    source: &Source,
-    resolved: &Resolved,
-    layers: &[Descriptor],
-    output: &mut Pending,
-    path: &Path,
-    on_progress: &(dyn Fn(&Descriptor, u64) + Send + Sync),
-) -> Result<(), Error> {
-    let wanted = Wanted::of(&resolved.manifest, &resolved.config);
-    for layer in layers {
-        bounded(resolved, layer, MAX_ARCHIVE)?;
-    }
-    let mut deleted = Deleted::default();
-    for layer in layers {
-        let mut archive = tempfile::tempfile()
-            .map_err(Error::io(crate::error::TEMPORARY, std::env::temp_dir()))?;
-        source
-            .blob(layer, &mut archive, path, &|done| on_progress(layer, done))
-            .await?;
-        let extracted = match extract_into(&archive, &wanted, &mut deleted, output, path)? {
-            // Other files beside the one that Istio's rules name do no harm.
-            Err(several @ UnpackError::Several(_)) if wanted == Wanted::Only => {
-                match extract_into(&archive, &Wanted::plugin(), &mut deleted, output, path)? {
-                    Ok(None) => Err(several),
-                    other => other,
-                }
-            }
-            other => other,
-        };
-        let found = extracted.map_err(|e| match e {
-            UnpackError::Foreign(_) => unusable(&resolved.reference, &e.of_layer(layer)),
-            other => unusable(&resolved.reference, &other),
-        })?;
-        if found.is_some() {
-            return Ok(());
-        }
-    }
-    Err(unusable(&resolved.reference, &wanted.missing()))
-}
-
-/// Extracts into an empty file. The outer error is the disk's, the inner one the archive's.
-fn extract_into(
-    mut archive: &File,
-    wanted: &Wanted,
-    deleted: &mut Deleted,
-    output: &mut Pending,
-    path: &Path,
-) -> Result<Result<Option<u64>, UnpackError>, Error> {
-    archive.rewind().map_err(Error::io("read", path))?;
-    let target = output.file();
-    target
-        .set_len(0)
-        .and_then(|()| target.rewind())
-        .map_err(Error::io("write", path))?;
-    let mut writer = BufWriter::new(target);
-    let archive = BufReader::new(archive);
-    let found = match unpack::extract(archive, wanted, deleted, &mut writer, MAX_MODULE) {
-        Err(UnpackError::Write(e)) => return Err(Error::io("write", path)(e)),
-        found => found,
-    };
-    writer.flush().map_err(Error::io("write", path))?;
-    Ok(found)
 }
 
 /// Refuses a layer that no module can need, before anything of it is fetched.

@@ -40,6 +40,22 @@ pub fn commit(folder: &Path) -> Option<Commit> {
     })
 }
 
+/// Why git does not say which commit is checked out in `folder`, where there is a repository
+/// that belongs to another user; then it says nothing for safety.
+#[must_use]
+pub fn refused(folder: &Path) -> Option<String> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(folder).args(["rev-parse", "--git-dir"]);
+    // Its words are looked at.
+    let error = tool::capture(git.env("LC_ALL", "C")).err()?;
+    error.to_string().contains("dubious ownership").then(|| {
+        format!(
+            "git does not say which commit is in `{}`, since another user owns it: the artifact names none              (git config --global --add safe.directory would let it)",
+            folder.display()
+        )
+    })
+}
+
 /// What version control and the CI say about the source in `folder`. `ignored` is where
 /// builds write to.
 #[must_use]

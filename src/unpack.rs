@@ -338,6 +338,12 @@ impl Wanted {
         Wanted::Only
     }
 
+    /// Whether it is named by what is run, and may be no module at all.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        matches!(self, Wanted::Path(path) if !is_wasm_name(path))
+    }
+
     /// The error for when no archive has it.
     #[must_use]
     pub fn missing(&self) -> UnpackError {

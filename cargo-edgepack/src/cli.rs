@@ -309,7 +309,7 @@ pub struct BuildFlags {
     /// The artifact's name, where FILE is given [default: the file's name].
     #[arg(long, value_name = "NAME", requires = "file", value_parser = artifact_name)]
     pub name: Option<String>,
-    /// The artifact's version, where FILE is given [default: 0.0.0].
+    /// The artifact's version, where FILE is given [default: none; in a layout 0.0.0].
     #[arg(long, value_name = "VERSION", requires = "file", value_parser = artifact_version)]
     pub as_version: Option<String>,
     /// What to build.

@@ -3,6 +3,7 @@
 mod attest;
 mod build;
 mod cache;
+mod candidate;
 mod ci;
 mod compare;
 mod describe;

@@ -8,9 +8,11 @@
 //! Formats: <https://docs.docker.com/reference/cli/docker/login/> and
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use serde::Deserialize;
@@ -66,6 +68,38 @@ pub enum Credential {
     IdentityToken(Secret),
 }
 
+/// That one password was given for several registries.
+#[must_use]
+pub fn one_host(hosts: [&str; 2]) -> Error {
+    let [one, other] = hosts;
+    Error::Usage {
+        message: format!(
+            "--username and --password-stdin are for one registry, and not for {one} and {other}"
+        ),
+        hint: Some(format!(
+            "log in to each with: cargo edgepack login {other} --username NAME --password-stdin"
+        )),
+    }
+}
+
+/// What credential helpers have answered: some ask another service, or the user, and a run
+/// asks each for a registry once.
+#[derive(Default)]
+pub struct Helpers(Mutex<HashMap<(String, String), Option<Credential>>>);
+
+impl Helpers {
+    fn get(&self, helper: &str, server: &str) -> Result<Option<Credential>, Error> {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = (helper.to_owned(), server.to_owned());
+        if let Some(answer) = answers.get(&asked) {
+            return Ok(answer.clone());
+        }
+        let answer = helper::get(helper, server)?;
+        answers.insert(asked, answer.clone());
+        Ok(answer)
+    }
+}
+
 /// An entry of `auths`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -81,16 +115,20 @@ struct Entry {
 /// # Errors
 ///
 /// [`Error::Registry`] where a file does not parse or a helper fails.
-pub fn find(repository: &Repository) -> Result<Option<Credential>, Error> {
+pub fn find(repository: &Repository, helpers: &Helpers) -> Result<Option<Credential>, Error> {
     for file in auth_files() {
-        if let Some(found) = find_in(&file, repository)? {
+        if let Some(found) = find_in(&file, repository, helpers)? {
             return Ok(Some(found));
         }
     }
     Ok(None)
 }
 
-fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, Error> {
+fn find_in(
+    file: &Path,
+    repository: &Repository,
+    helpers: &Helpers,
+) -> Result<Option<Credential>, Error> {
     let Some(config) = read_config(file)? else {
         return Ok(None);
     };
@@ -117,7 +155,7 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
     let host = repository.host();
     let key = key_of(host);
     if let Some((helper, server)) = helper_for(&config, host) {
-        return helper::get(&helper, &server);
+        return helpers.get(&helper, &server);
     }
     let entry = entries.get(&key).or_else(|| {
         let mut all = entries.iter();
@@ -130,10 +168,10 @@ fn find_in(file: &Path, repository: &Repository) -> Result<Option<Credential>, E
     let Some(store) = store_of(&config) else {
         return Ok(None);
     };
-    let found = helper::get(&store, &key)?;
+    let found = helpers.get(&store, &key)?;
     if found.is_none() && key == host && !host.contains(':') {
         // As somebody may have written it who logged in with another tool.
-        return helper::get(&store, &format!("{host}:443"));
+        return helpers.get(&store, &format!("{host}:443"));
     }
     Ok(found)
 }
@@ -392,7 +430,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        find_in(&file, &Repository::parse(repository).unwrap())
+        find_in(
+            &file,
+            &Repository::parse(repository).unwrap(),
+            &Helpers::default(),
+        )
     }
 
     fn user(found: Option<Credential>) -> String {

@@ -18,10 +18,10 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::output::read_at_most;
-use crate::registry::credentials::Credential;
+use crate::registry::credentials::{self, Credential, Helpers};
 use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::host::Host;
-use crate::registry::reference::{canonical_host, is_loopback};
+use crate::registry::reference::{Repository, canonical_host, is_loopback};
 
 /// Replies that are no blob: manifests, tokens.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
@@ -81,6 +81,9 @@ pub struct Client {
     reached: AtomicBool,
     // Read while a chunk is on its way, written to wait for the end of all.
     chunks: RwLock<()>,
+    helpers: Helpers,
+    // The one registry that the credential of the options is for.
+    entered: OnceLock<String>,
     /// How it speaks.
     pub options: Options,
 }
@@ -123,8 +126,29 @@ impl Client {
             on_retry,
             reached: AtomicBool::new(false),
             chunks: RwLock::default(),
+            helpers: Helpers::default(),
+            entered: OnceLock::new(),
             options,
         })
+    }
+
+    /// What lets the user into a repository: the credential of the options, which is for one
+    /// registry alone, the first that is asked for; else what docker's and podman's files say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for a second registry, [`Error::Registry`] where a file or a helper
+    /// fails.
+    pub fn credential(&self, repository: &Repository) -> Result<Option<Credential>, Error> {
+        let Some(credential) = &self.options.credential else {
+            return credentials::find(repository, &self.helpers);
+        };
+        let host = repository.host();
+        let entered = self.entered.get_or_init(|| host.to_owned());
+        if entered != host {
+            return Err(credentials::one_host([entered.as_str(), host]));
+        }
+        Ok(Some(credential.clone()))
     }
 
     /// What is known about a registry.

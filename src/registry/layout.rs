@@ -24,6 +24,7 @@ use crate::oci::{
     annotation,
 };
 use crate::output;
+use crate::registry::failure::printable;
 use crate::registry::reference::{LATEST, LAYOUT_PREFIX};
 
 const LAYOUT_FILE: &str = "oci-layout";
@@ -238,6 +239,16 @@ impl Layout {
         }
         let tags: Vec<_> = index.manifests.iter().filter_map(tag_of).take(20).collect();
         let folder = self.folder.display();
+        if let Some(other) = version.and_then(|v| index.other(v)) {
+            return Err(Error::Registry {
+                message: format!(
+                    "`{}` in the layout `{folder}` is named by {}, and no digest but sha256 is known",
+                    version.unwrap_or_default(),
+                    printable(other["digest"].as_str().unwrap_or_default())
+                ),
+                hint: Some("copy it with a tool that names it by sha256".into()),
+            });
+        }
         Err(Error::Registry {
             message: match version {
                 Some(version) => format!("the layout `{folder}` has no `{version}`"),

@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::oci::tag_from_version;
+use crate::registry::credentials::one_host;
 use crate::registry::failure::{Failure, describe};
 use crate::registry::http::{Client, MAX_REPLY, read_body};
 use crate::registry::reference::{Reference, Repository, is_loopback};
@@ -249,6 +250,9 @@ impl Config {
                 hint: None,
             }
         })?;
+        if fetched && client.options.credential.is_some() && repository.host() != registry {
+            return Err(one_host([&registry, repository.host()]));
+        }
         let tag = match &package.version {
             Some(version) => tag_from_version(&version.to_string()),
             None => highest(client, &repository).await?,

@@ -15,7 +15,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
-use crate::registry::credentials::{self, Credential};
+use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, describe};
 use crate::registry::http::{Client, MAX_REPLY, read_body};
 use crate::registry::reference::{Repository, is_tag};
@@ -78,10 +78,7 @@ impl Remote {
         repository: &Repository,
         rights: Rights,
     ) -> Result<Self, Error> {
-        let credential: Option<Credential> = match &client.options.credential {
-            Some(credential) => Some(credential.clone()),
-            None => credentials::find(repository)?,
-        };
+        let credential = client.credential(repository)?;
         let actions = match rights {
             Rights::Pull => "pull",
             Rights::Push => "pull,push",

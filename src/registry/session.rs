@@ -459,7 +459,7 @@ impl Session {
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             return Err(self.unauthorized(what, self.credential.is_some()));
         }
-        if method == Method::POST && !status.is_server_error() {
+        if method == Method::POST && matches!(status.as_u16(), 400 | 404 | 405 | 415) {
             return Err(Failure {
                 status: Some(status),
                 hint: Some(

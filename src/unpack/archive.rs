@@ -30,7 +30,8 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// At most `limit` bytes are read from the archive once it is decompressed, and
 /// memory stays flat. All of it is read: a second file of that name is an error, and
 /// what was written is then worth nothing. A file that layers above have deleted is
-/// passed over; what this one deletes is added where it does not have the file.
+/// passed over; what this one deletes, or has in place of theirs, is added for the layers
+/// below.
 ///
 /// # Errors
 ///
@@ -138,8 +139,9 @@ impl<R: BufRead> Archive<R> {
             found = Some((path, entry.size));
         }
         writer.flush().map_err(UnpackError::Write)?;
-        if found.is_none() {
-            deleted.extend(here);
+        deleted.extend(here);
+        if let Some((path, _)) = &found {
+            deleted.replace(path);
         }
         Ok(found.map(|(_, size)| size))
     }

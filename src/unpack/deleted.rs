@@ -48,6 +48,11 @@ impl Deleted {
         Ok(())
     }
 
+    /// Notes a file that stands in place of those that layers below have at this path.
+    pub(super) fn replace(&mut self, path: &str) {
+        self.paths.insert(path.to_owned());
+    }
+
     /// Adds what the next layer deletes.
     pub(super) fn extend(&mut self, other: Deleted) {
         self.bytes += other.bytes;

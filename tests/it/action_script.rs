@@ -269,3 +269,35 @@ fn findings_are_copied_into_folders_that_are_made() {
     let done = with("m.wasm/x.sarif", &[("budget-raw", "1")]).exits(4);
     assert!(done.stdout.contains(said), "{}", done.stdout);
 }
+
+#[test]
+fn a_checkout_of_another_user() {
+    let place = place();
+    let project = place.join("project");
+    place.write(
+        "project/Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"1.0.0\"\nedition = \"2024\"\n",
+    );
+    place.write("project/src/main.rs", "fn main() {}\n");
+    let git = |args: &[&str]| {
+        let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+        let mut git = Command::new("git");
+        git.args(who).args(args).current_dir(&project);
+        run(&mut git).exits(0).stdout.trim().to_owned()
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "all"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    // Git's own way to try it.
+    let other = ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+    let stub = program(&place, "tool", "git rev-parse HEAD >&2");
+    let mut step = step(&place, &[("binary", stub.to_str().unwrap())]);
+    step.env(other.0, other.1).env("GITHUB_WORKSPACE", &project);
+    run(&mut step).exits(0).says(&commit);
+    // Without the action it is said.
+    let mut build = place.command(["build", "--manifest-path", "project/Cargo.toml"]);
+    run(build.env(other.0, other.1))
+        .exits(0)
+        .says("since another user owns it");
+}

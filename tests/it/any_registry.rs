@@ -515,3 +515,52 @@ fn a_wrong_password() {
         run_with_input(&mut artifact.publish_command(&host, &more), "right\n").exits(0);
     }
 }
+
+#[test]
+fn one_password_is_for_one_registry() {
+    let place = Place::new();
+    let closed = || {
+        Registry::with(Options {
+            auth: Auth::basic("me", "secret"),
+            ..Options::default()
+        })
+    };
+    let (one, two) = (closed(), closed());
+    place.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"a\", \"b\"]\n",
+    );
+    for (name, registry) in [("a", &one), ("b", &two)] {
+        let repository = registry.reference(&format!("acme/{name}"));
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [package.metadata.edgepack.publish]\nrepository = \"{repository}\"\n"
+        );
+        place.write(&format!("{name}/Cargo.toml"), manifest);
+        place.write(&format!("{name}/src/main.rs"), "fn main() {}\n");
+    }
+    let login = ["--username", "me", "--password-stdin"];
+    let publish = [&["publish", "--workspace"], &login[..]].concat();
+    run_with_input(&mut place.command(publish), "secret\n")
+        .exits(2)
+        .says("are for one registry");
+    assert!(
+        !place.join("target").exists(),
+        "it is said before the build"
+    );
+    // A registry that says that its packages are elsewhere.
+    let metadata = json!({"preferredProtocol": "oci", "oci": {"registry": two.host()}});
+    let path = "/.well-known/wasm-pkg/registry.json".to_owned();
+    let front = Registry::with(Options {
+        files: [(path, metadata.to_string().into_bytes())].into(),
+        ..Options::default()
+    });
+    let config = format!("[namespace_registries]\nacme = \"{}\"\n", front.host());
+    let config = place.write("wkg.toml", config);
+    let pull = ["pull", "--package", "acme:b@0.1.0", "-o", "out.wasm"];
+    let mut pull = place.command([&pull[..], &login].concat());
+    run_with_input(pull.env("WKG_CONFIG_FILE", config), "secret\n")
+        .exits(2)
+        .says("are for one registry");
+    assert!(one.requests().is_empty() && two.requests().is_empty());
+}

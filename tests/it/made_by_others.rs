@@ -100,7 +100,7 @@ fn what_a_layout_says_stays() {
     layout.list(&entry, Some("1.0.0"));
     let other =
         json!({"mediaType": MANIFEST, "digest": format!("sha512:{}", "0".repeat(128)), "size": 7});
-    layout.list(&other, None);
+    layout.list(&other, Some("far"));
     // The specification lets a layout list what it does not hold.
     let absent = json!({"mediaType": MANIFEST, "digest": sha256(b"absent"), "size": 6});
     layout.list(&absent, Some("absent"));
@@ -122,8 +122,16 @@ fn what_a_layout_says_stays() {
         .exits(6)
         .says("missing");
 
+    place
+        .run(["pull", "oci:lay:far", "-o", "no.wasm"])
+        .exits(6)
+        .says("sha512");
     place.write("two.wasm", module(1000, 2));
     let publish = ["publish", "two.wasm", "--as-version", "2.0.0"];
+    place
+        .run([&publish[..], &["--oci-layout", "lay", "-t", "far"]].concat())
+        .exits(6)
+        .says("another digest than sha256");
     place
         .run([&publish[..], &["--oci-layout", "oci:lay"]].concat())
         .exits(0);
@@ -281,6 +289,7 @@ fn what_an_image_has_deleted_is_gone() {
     let (a, b) = (&module(1000, 1)[..], &module(1000, 2)[..]);
     let none = json!({});
     let runs = json!({"config": {"Entrypoint": ["/d/a.wasm"]}});
+    let program = json!({"architecture": "wasm", "config": {"Entrypoint": ["/wasmtime", "x"]}});
     let files: &[(&str, &[u8])] = &[("plugin.wasm", a), ("d/a.wasm", a)];
     for (config, layers, wanted) in [
         (
@@ -302,6 +311,21 @@ fn what_an_image_has_deleted_is_gone() {
         ),
         (&runs, vec![files, &[("d/.wh.a.wasm", b"")]], None),
         (&runs, vec![files, &[(".wh.d", b"")], &[("x", b"")]], None),
+        // The only one is so in all layers; `plugin.wasm` in the root is meant among others.
+        (
+            &none,
+            vec![&[("plugin.wasm", a)][..], &[("extra.wasm", b)]],
+            Some(a),
+        ),
+        (&none, vec![&[("app.wasm", a)], &[("extra.wasm", b)]], None),
+        (&none, vec![&[("app.wasm", a)], &[("app.wasm", b)]], Some(b)),
+        (
+            &none,
+            vec![&[("plugin.wasm", a)][..], &[("c.wasm", b), ("d.wasm", b)]],
+            Some(a),
+        ),
+        // A program that is not there runs the only module.
+        (&program, vec![&[("d/a.wasm", a)]], Some(a)),
         // What was deleted and came back is there.
         (
             &runs,
@@ -358,6 +382,8 @@ fn what_is_packed_already_is_not_built_again() {
         &["--budget-raw", "1kB"],
         &["--allow-import", "x"],
         &["--level", "max"],
+        &["--no-shrink"],
+        &["--sbom"],
     ] {
         let done = artifact.publish(&registry.host(), flags).exits(2);
         assert!(done.stderr.contains(flags[0]), "{}", done.stderr);

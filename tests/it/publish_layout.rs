@@ -199,6 +199,41 @@ fn a_bare_tag_is_no_name() {
 }
 
 #[test]
+fn all_tags_of_an_artifact_are_looked_at_together() {
+    let place = Place::new();
+    releases(&place);
+    let registry = Registry::start();
+    let repository = registry.reference("nm/app");
+    let publish = |source: &str, more: &[&str]| {
+        place.run([&["publish", source, "--repository", &repository], more].concat())
+    };
+    let done = publish("oci:L1", &[]).exits(0);
+    assert_eq!(done.stdout.lines().count(), 1, "{}", done.stdout);
+    publish("oci:L2", &[]).exits(0);
+    // Its version is there: the old one takes nothing back.
+    publish("oci:L1", &["--skip-existing"]).exits(0);
+    let second = &entries(&place, "L2")["2.1.1"];
+    let tags = registry.tags("nm/app");
+    assert_eq!([&tags["latest"], &tags["2.1"]], [second; 2]);
+    // One that is taken keeps all from being set.
+    let other = Registry::start();
+    let repository = other.reference("nm/app");
+    let taken = [
+        "publish",
+        "oci:L2:2.1.1",
+        "--repository",
+        &repository,
+        "-t",
+        "2.1.0",
+    ];
+    place.run(taken).exits(0);
+    place
+        .run(["publish", "oci:L1", "--repository", &repository])
+        .exits(6);
+    assert!(other.tags("nm/app").keys().eq(["2.1.0"]));
+}
+
+#[test]
 fn without_a_tag_it_is_latest() {
     let place = Place::new();
     releases(&place);

@@ -311,7 +311,11 @@ impl App {
         self.announce(&plan, &project);
         self.read_earlier(earlier, plan.packages.len())?;
         let toolchains = self.toolchains(&plan, cargo, &config, sysroot, &here)?;
-        let commit = source::commit(project.metadata.workspace_root.as_std_path());
+        let root = project.metadata.workspace_root.as_std_path();
+        let commit = source::commit(root);
+        if let Some(why) = commit.is_none().then(|| source::refused(root)).flatten() {
+            self.printer.warning(&why);
+        }
         let created = epoch
             .or(commit.as_ref().map(|c| c.time))
             .unwrap_or_default();

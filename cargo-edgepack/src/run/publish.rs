@@ -10,39 +10,29 @@ use edgepack::destination::{self, Place};
 use edgepack::environment;
 use edgepack::error::Error;
 use edgepack::exit_code;
-use edgepack::oci::{Descriptor, Digest};
+use edgepack::oci::Digest;
 use edgepack::plan::{CargoFlags, Settings};
 use edgepack::publish::{self, Bundle, Item, Published, Rules};
+use edgepack::registry::credentials;
 use edgepack::registry::http::{Options, block_on, block_on_chunks};
-use edgepack::registry::layout::{Layout, LayoutReference, Subjects, tag_of};
+use edgepack::registry::layout::{Layout, LayoutReference, Subjects};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Repository};
 use edgepack::report::{
-    AttestationReport, OciReport, PublishReport, Report, SignatureReport, SignatureState,
-    TagReport, TagState,
+    AttestationReport, PublishReport, Report, SignatureReport, SignatureState, TagReport, TagState,
 };
 use edgepack::sign::Format;
 use edgepack::sign::attach::Signing;
 use edgepack::sign::attestation::Attestation;
-use edgepack::tags;
 
 use super::App;
 use super::attest::Wishes;
-use super::build::{Approve, Built, file_metadata};
+use super::build::{Approve, file_metadata};
+use super::candidate::{Candidate, in_layout, merged, packed};
 use super::compare::Earlier;
 use super::place::{self, Asked, Foreseen, Placing};
 use super::sign::Signers;
 use crate::cli::{Publish, ReportFormat};
 use crate::progress::Progress;
-
-/// An artifact in a layout that has to find its place.
-struct Candidate {
-    artifact: Foreseen,
-    layout: Layout,
-    manifest: edgepack::oci::Descriptor,
-    publish: PublishConfig,
-    sign: SignConfig,
-    attestations: Vec<Attestation>,
-}
 
 /// What flags and variables say about attestations.
 struct Switches {
@@ -103,6 +93,7 @@ impl App {
 
         let switches = Switches::new(flags)?;
         let approve = |packages: &[Asked<'_>]| {
+            let mut entered = None;
             let wished = packages.iter().map(|package| {
                 let signed = signers.of(package.sign, None)?.is_some();
                 // The password is for where things are published.
@@ -111,6 +102,10 @@ impl App {
                     .host()
                     .filter(|_| to_layout.is_none())
                 {
+                    let first = entered.get_or_insert_with(|| host.to_owned());
+                    if first != host && flags.access.username.is_some() {
+                        return Err(credentials::one_host([first, host]));
+                    }
                     earlier.trust(host);
                 }
                 Ok(switches.wishes(package.publish, signed))
@@ -131,7 +126,7 @@ impl App {
             return Ok(report.exit_code());
         }
 
-        let placed = self.places(&candidates, &placing)?;
+        let (candidates, placed) = self.places(candidates, &placing)?;
         let items = self.items(&candidates, &placed, to_layout, &signers)?;
         let plain: Vec<String> = candidates
             .iter()
@@ -174,7 +169,11 @@ impl App {
         Ok(code)
     }
 
-    fn places(&self, candidates: &[Candidate], placing: &Placing) -> Result<Vec<Place>, Error> {
+    fn places(
+        &self,
+        candidates: Vec<Candidate>,
+        placing: &Placing,
+    ) -> Result<(Vec<Candidate>, Vec<Place>), Error> {
         let artifacts: Vec<_> = candidates
             .iter()
             .map(|c| (&c.artifact, &c.publish, &c.manifest.digest))
@@ -188,7 +187,7 @@ impl App {
                 self.printer.warning(warning);
             }
         }
-        Ok(placed)
+        Ok(merged(candidates, placed))
     }
 
     /// Reads what is to be pushed, and opens the keys that it is signed with.
@@ -262,7 +261,15 @@ impl App {
         }
         for source in &flags.sources {
             if let Some(parsed) = LayoutReference::parse(source) {
-                candidates.extend(in_layout(&parsed?)?);
+                let parsed = parsed?;
+                candidates.extend(in_layout(&parsed)?);
+                if parsed.version.is_none() {
+                    for left in parsed.layout.index()?.others_tagged() {
+                        self.printer.warning(&format!(
+                            "`{left}` in the layout is left out: its digest is no sha256"
+                        ));
+                    }
+                }
             } else {
                 let (destination, built) = self.build_file(
                     Path::new(source),
@@ -343,68 +350,6 @@ impl App {
             Ok(publish::publish_all(items, &context).await)
         })
     }
-}
-
-/// What the pack stage made of a module.
-fn packed(built: &Built) -> Result<Vec<Candidate>, Error> {
-    let several = built.report.artifacts.len() > 1;
-    let candidate = |artifact: &OciReport| {
-        let layout = Layout::at(artifact.layout.clone());
-        Ok(Candidate {
-            artifact: Foreseen {
-                name: built.report.name.clone(),
-                version: built.version.clone(),
-                variant: artifact.variant.parse().ok(),
-                one_of_several: several,
-                moves: false,
-            },
-            manifest: layout.resolve(Some(artifact.manifest_digest.as_str()))?,
-            layout,
-            publish: built.publish.clone(),
-            sign: built.sign.clone(),
-            attestations: built.attested.attestations()?,
-        })
-    };
-    built.report.artifacts.iter().map(candidate).collect()
-}
-
-/// What a reference to a layout stands for: one artifact, or all that have a tag.
-fn in_layout(reference: &LayoutReference) -> Result<Vec<Candidate>, Error> {
-    let LayoutReference { layout, version } = reference;
-    let mut entries = Vec::new();
-    if version.is_none() {
-        entries = layout.index()?.manifests;
-        entries.retain(|m| tag_of(m).is_some());
-    }
-    if entries.is_empty() {
-        entries.push(layout.resolve(version.as_deref())?);
-    }
-    let candidate = |entry: Descriptor| {
-        // Some are called NAME:VERSION, the others have the version alone.
-        let tag = tag_of(&entry).map(str::to_owned);
-        let said = layout.says(&entry)?;
-        let (name, version) = match tag.as_deref().and_then(|t| t.rsplit_once(':')) {
-            Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
-            None => (said.name.unwrap_or_else(|| "artifact".into()), tag),
-        };
-        Ok(Candidate {
-            artifact: Foreseen {
-                name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
-                moves: version
-                    .as_deref()
-                    .is_some_and(|tag| tags::moves_with(tag, said.version.as_deref())),
-                version,
-                variant: None,
-                one_of_several: false,
-            },
-            layout: layout.clone(),
-            manifest: entry,
-            publish: PublishConfig::default(),
-            sign: SignConfig::default(),
-            attestations: Vec::new(),
-        })
-    };
-    entries.into_iter().map(candidate).collect()
 }
 
 /// Says of what was named what would go wrong once it is built.
@@ -549,9 +494,15 @@ fn check_sources(flags: &Publish) -> Result<(), Error> {
     let is_layout = |source: &String| source.starts_with(LAYOUT_PREFIX);
     if !flags.sources.is_empty() && flags.sources.iter().all(is_layout) {
         let mut given = flags.build.overrides().flags();
+        if flags.build.no_shrink {
+            given.retain(|flag| *flag != "--level");
+        }
         let named = [
+            ("--no-shrink", flags.build.no_shrink),
             ("--name", flags.build.name.is_some()),
             ("--as-version", flags.build.as_version.is_some()),
+            ("--sbom", flags.sbom.wish() == Some(true)),
+            ("--provenance", flags.provenance.wish() == Some(true)),
         ];
         given.extend(named.iter().filter_map(|(flag, is)| is.then_some(*flag)));
         if !given.is_empty() {
