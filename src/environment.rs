@@ -59,6 +59,8 @@ pub const PUBLISH_PROVENANCE: &str = "EDGEPACK_PUBLISH_PROVENANCE";
 pub const SIGN_MODE: &str = "EDGEPACK_SIGN_MODE";
 /// `EDGEPACK_SIGNING_KEY`: as `sign.key`.
 pub const SIGNING_KEY: &str = "EDGEPACK_SIGNING_KEY";
+/// Where a GitLab job has its identity token. <https://docs.gitlab.com/ci/yaml/signing_examples/>
+pub const IDENTITY_TOKEN: &str = "SIGSTORE_ID_TOKEN";
 /// `EDGEPACK_SIGN_EMBED`: as `sign.embed`.
 pub const SIGN_EMBED: &str = "EDGEPACK_SIGN_EMBED";
 /// `EDGEPACK_SIGNING_CONFIG`: as `sign.signing-config`.

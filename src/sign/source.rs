@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::key::{self, Generated, PASSWORD, PublicKey, SigningKey};
-use crate::environment::{SIGN_EMBED, SIGNING_KEY};
+use crate::environment::{IDENTITY_TOKEN, SIGN_EMBED, SIGNING_KEY};
 use crate::error::Error;
 use crate::output::read_at_most;
 use crate::registry::credentials::Secret;
@@ -31,7 +31,7 @@ const SECRETS: [&str; 6] = [
     PASSWORD,
     SIGNING_KEY,
     SIGN_EMBED,
-    "SIGSTORE_ID_TOKEN",
+    IDENTITY_TOKEN,
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "ACTIONS_ID_TOKEN_REQUEST_URL",
 ];

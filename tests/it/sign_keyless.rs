@@ -280,12 +280,14 @@ fn auto_takes_what_is_there() {
     publish(&[], &["--sign", "auto"]).says("is not signed");
     publish(&[("EDGEPACK_SIGNING_KEY", "")], &[])
         .says("EDGEPACK_SIGNING_KEY is set to nothing: what is published is not signed");
+    publish(&[("SIGSTORE_ID_TOKEN", "")], &[])
+        .says("SIGSTORE_ID_TOKEN is set to nothing: what is published is not signed");
     publish(&[key, identity], &["--sign", "none"]).says_not("sign");
     publish(&[key], &[])
         .says("signing with the key `k.key`; --sign none leaves that out")
         .says("legacy (made)");
     publish(&[key, identity], &[])
-        .says("signing without a key, with the identity token in SIGSTORE_ID_TOKEN")
+        .says("signing without a key, with the identity token in SIGSTORE_ID_TOKEN, and not with the key")
         .says("bundle (made)");
     publish(&[identity], &["--key", "k.key"]).says("bundle (was there)");
     let by = ["--certificate-identity", PIPELINE];

@@ -161,9 +161,13 @@ impl Signers {
                     "; --sign none leaves that out"
                 };
                 match (ambient, key) {
-                    (Some(token), _) => {
+                    (Some(token), key) => {
                         let name = token.name();
-                        note(&format!("signing without a key, with {name}{how}"));
+                        let aside = match key {
+                            Some(_) => ", and not with the key that is named",
+                            None => "",
+                        };
+                        note(&format!("signing without a key, with {name}{aside}{how}"));
                         identity(token)
                     }
                     (None, Some(key)) => {
@@ -179,10 +183,13 @@ impl Signers {
                             note(
                                 "there is no key to sign with, and no CI gives an identity: what is published is not signed",
                             );
-                        } else if environment::is_blank(environment::SIGNING_KEY) {
+                        } else if let Some(name) =
+                            [environment::SIGNING_KEY, environment::IDENTITY_TOKEN]
+                                .into_iter()
+                                .find(|name| environment::is_blank(name))
+                        {
                             note(&format!(
-                                "{} is set to nothing: what is published is not signed",
-                                environment::SIGNING_KEY
+                                "{name} is set to nothing: what is published is not signed"
                             ));
                         }
                         return Ok(None);

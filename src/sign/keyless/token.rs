@@ -14,7 +14,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::environment;
+use crate::environment::{self, IDENTITY_TOKEN};
 use crate::error::Error;
 use crate::output::read_at_most;
 use crate::registry::credentials::Secret;
@@ -29,8 +29,6 @@ const AUDIENCE: &str = "sigstore";
 const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 const GITHUB_RIGHT: &str = "give the job the right to ask for one: permissions: id-token: write";
-/// Where a GitLab job has it. <https://docs.gitlab.com/ci/yaml/signing_examples/>
-const GITLAB_TOKEN: &str = "SIGSTORE_ID_TOKEN";
 /// What is longer is no token.
 const MAX_TOKEN: usize = 64 << 10;
 /// What is longer is neither a path nor the name of a variable.
@@ -102,8 +100,8 @@ impl Source {
     ///
     /// [`Error::Usage`] for a variable that is no UTF-8.
     pub fn ambient() -> Result<Option<Self>, Error> {
-        if environment::text(GITLAB_TOKEN)?.is_some() {
-            return Ok(Some(Source::Variable(GITLAB_TOKEN.into())));
+        if environment::text(IDENTITY_TOKEN)?.is_some() {
+            return Ok(Some(Source::Variable(IDENTITY_TOKEN.into())));
         }
         let github =
             environment::text(GITHUB_URL)?.is_some() && environment::text(GITHUB_TOKEN)?.is_some();
