@@ -157,13 +157,13 @@ fn find_in(
     if let Some((helper, server)) = helper_for(&config, host) {
         return helpers.get(&helper, &server);
     }
-    let entry = entries.get(&key).or_else(|| {
-        let mut all = entries.iter();
-        all.find(|(name, _)| is_for(name, host))
-            .map(|(_, entry)| entry)
-    });
-    if let Some(found) = entry.map(|e| decode(e, file, host)).transpose()?.flatten() {
-        return Ok(Some(found));
+    // An empty one, as docker leaves it beside a helper, hides no other.
+    let exact = entries.get_key_value(&key).into_iter();
+    let alike = entries.iter().filter(|(name, _)| is_for(name, host));
+    for (_, entry) in exact.chain(alike) {
+        if let Some(found) = decode(entry, file, host)? {
+            return Ok(Some(found));
+        }
     }
     let Some(store) = store_of(&config) else {
         return Ok(None);

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, describe};
-use crate::registry::http::{Client, MAX_REPLY, read_body};
+use crate::registry::http::{Authorized, Client, MAX_REPLY, read_body};
 use crate::registry::reference::{Repository, is_tag};
 use crate::registry::session::{Request, Session, Target};
 
@@ -373,17 +373,17 @@ pub(crate) async fn outlive(started: Instant) {
     tokio::time::sleep(wait.clamp(MIN_OUTLIVING, MAX_OUTLIVING)).await;
 }
 
-/// Asks a registry whether it lets somebody in.
+/// Asks a registry whether it lets somebody in; says whether it wanted to know who it is.
 ///
 /// # Errors
 ///
 /// [`Error::Registry`] where it does not.
-pub async fn ping(client: &Arc<Client>, host: &str, credential: Credential) -> Result<(), Error> {
+pub async fn ping(client: &Arc<Client>, host: &str, credential: Credential) -> Result<bool, Error> {
     let session = Session::new(Arc::clone(client), host, Vec::new(), Some(credential));
-    session
+    let reply = session
         .send(&Request::new(Method::GET, "/v2/"), |s| s.is_success())
         .await?;
-    Ok(())
+    Ok(Authorized::behind(&reply).0.is_some())
 }
 
 /// The address in `Link: <…>; rel="next"`.

@@ -328,12 +328,25 @@ fn to_log_in_and_out() {
     assert!(!wrong.stderr.contains("wr0ng-one"), "{}", wrong.stderr);
     artifact.publish(&host, &[]).exits(6);
     let done = run_with_input(&mut artifact.place.command(log_in), "secret\n").exits(0);
+    assert!(!done.stderr.contains("lets anybody in"), "{}", done.stderr);
     assert!(!(done.stderr + &done.stdout).contains("secret"));
     let_in(&registry, &artifact, "login");
     artifact.place.run(["logout", &host]).exits(0);
     registry.clear_requests();
     artifact.publish(&host, &["--tag", "2"]).exits(6);
     assert!(registry.requests().iter().all(|r| r.authorized.is_none()));
+    // Where nobody asks for it, a password is not known to be right.
+    let open = Registry::start();
+    let log_in = [
+        "login",
+        &open.host(),
+        "--username",
+        "me",
+        "--password-stdin",
+    ];
+    run_with_input(&mut artifact.place.command(log_in), "x\n")
+        .exits(0)
+        .says("lets anybody in");
 }
 
 #[test]

@@ -200,7 +200,11 @@ impl App {
             password: password.clone(),
         };
         let client = self.client(options)?;
-        block_on(&self.cancel, remote::ping(&client, &host, credential))?;
+        if !block_on(&self.cancel, remote::ping(&client, &host, credential))? {
+            self.printer.warning(&format!(
+                "{host} lets anybody in up to here: whether the password is right shows when it is asked for"
+            ));
+        }
         let place = credentials::store(&host, &flags.username, &password)?;
         self.printer.note(&format!(
             "logged in to {host}; the credentials are in {place}"
