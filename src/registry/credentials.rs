@@ -330,13 +330,7 @@ pub fn store(host: &str, username: &str, password: &Secret) -> Result<String, Er
         let entry = json!({"ServerURL": server, "Username": username, "Secret": password.reveal()});
         helper::tell(&helper, "store", &entry.to_string())?;
         // A password of before would be found first.
-        let mut entries = take_entries(&mut config);
-        let before = entries.len();
-        entries.retain(|name, _| !is_for(name, host));
-        if entries.len() < before {
-            config.insert(AUTHS.to_owned(), entries.into());
-            write(&file, &config)?;
-        }
+        drop_entries(&file, &mut config, host)?;
         return Ok(format!("docker-credential-{helper}"));
     }
     let pair = format!("{username}:{}", password.reveal());
@@ -368,16 +362,24 @@ pub fn forget(host: &str) -> Result<Vec<String>, Error> {
             helper::tell(&helper, "erase", &server)?;
             places.push(format!("docker-credential-{helper}"));
         }
-        let mut entries = take_entries(&mut config);
-        let before = entries.len();
-        entries.retain(|name, _| !is_for(name, host));
-        if entries.len() < before {
-            config.insert(AUTHS.to_owned(), entries.into());
-            write(&file, &config)?;
+        if drop_entries(&file, &mut config, host)? {
             places.push(file.display().to_string());
         }
     }
     Ok(places)
+}
+
+/// Takes the entries for a registry out of a file; says whether there were any.
+fn drop_entries(file: &Path, config: &mut Map<String, Value>, host: &str) -> Result<bool, Error> {
+    let mut entries = take_entries(config);
+    let before = entries.len();
+    entries.retain(|name, _| !is_for(name, host));
+    if entries.len() == before {
+        return Ok(false);
+    }
+    config.insert(AUTHS.to_owned(), entries.into());
+    write(file, config)?;
+    Ok(true)
 }
 
 fn take_entries(config: &mut Map<String, Value>) -> Map<String, Value> {

@@ -150,10 +150,9 @@ impl App {
                 }
                 Err(error) => {
                     if items.len() > 1 {
-                        self.printer.warning(&format!(
-                            "`{}` is not published to {}",
-                            item.name, item.repository
-                        ));
+                        let to = target(item, to_layout);
+                        self.printer
+                            .warning(&format!("`{}` is not published to {to}", item.name));
                     }
                     self.printer.error(&error);
                     report.fail(&error);
@@ -401,6 +400,11 @@ fn item(
         signing,
         attestations: candidate.attestations.clone(),
     })
+}
+
+/// Where an artifact goes, for messages.
+fn target(item: &Item, to_layout: Option<&Path>) -> String {
+    to_layout.map_or_else(|| item.repository.to_string(), |l| l.display().to_string())
 }
 
 fn publish_report(
