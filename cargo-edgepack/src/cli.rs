@@ -24,6 +24,8 @@ mod schema;
 mod sign;
 mod worker;
 
+use self::cargo::OF_A_PROJECT;
+
 pub use attest::{ProvenanceSwitch, Sbom, SbomSwitch};
 pub use cache::Cache;
 pub use cargo::{Compilation, Selection};
@@ -284,7 +286,7 @@ pub struct Embedding {
 #[derive(Debug, Args)]
 pub struct Build {
     /// A .wasm file to take in place of a Rust project.
-    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
+    #[arg(conflicts_with_all = OF_A_PROJECT)]
     pub file: Option<PathBuf>,
     /// How to build.
     #[command(flatten)]

@@ -19,6 +19,10 @@ use crate::{provenance, sbom};
 /// So deep is what can be read inside a statement, of which it is one level.
 const MAX_DEPTH: usize = 126;
 
+/// A predicate above this size makes a bundle that nobody reads: there it is in Base64,
+/// beside a signature, a certificate and what a log says.
+const MAX_PREDICATE: u64 = MAX_ATTESTATION / 4 * 3 - (64 << 10);
+
 /// What is attested, or is to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attestation {
@@ -43,6 +47,13 @@ impl Attestation {
         let predicate: Value = serde_json::from_slice(&bytes)
             .map_err(|e| wrong(format!("it is no JSON: {e}"), None))?;
         is_kept(&bytes, &predicate).map_err(|why| wrong(why.into(), None))?;
+        let held = serde_json::to_vec(&predicate).map_or(0, |json| json.len() as u64);
+        if held > MAX_PREDICATE {
+            return Err(wrong(
+                format!("of its {held} bytes {MAX_PREDICATE} are read when verifying"),
+                None,
+            ));
+        }
         if predicate.get("_type").is_some() && predicate.get("predicate").is_some() {
             return Err(wrong(
                 "it is a whole statement".into(),

@@ -433,10 +433,14 @@ fn what_cannot_be_attested() {
     place.write("twice.json", r#"{"a": 1, "a": 2}"#);
     let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
     place.write("deep.json", deep);
+    // In Base64 it would be more than is read.
+    let long = "a".repeat(12 << 20);
+    place.write("long.json", json!({ "a": long }).to_string());
     for (attest, code, words) in [
         ("https://x.example/a=large.json", 5, "64 bits"),
         ("https://x.example/a=twice.json", 5, "a name twice"),
         ("https://x.example/a=deep.json", 5, "nested too deeply"),
+        ("https://x.example/a=long.json", 5, "are read when verifying"),
         ("https://x.example/\u{1b}[31m=app.json", 2, "no type"),
         ("sbom=other.json", 5, "is about another module"),
         ("sbom=empty.json", 5, "its bomFormat is not CycloneDX"),

@@ -489,6 +489,24 @@ fn words_behind_the_dashes_that_are_ours() {
 }
 
 #[test]
+fn a_file_is_not_compiled() {
+    let place = Place::new();
+    place.write("m.wasm", b"\0asm\x01\0\0\0");
+    for flag in ["--features=x", "--all-features", "--bin=a", "--lib", "--min-size"] {
+        for command in ["build", "publish", "sbom"] {
+            place
+                .run([command, "m.wasm", flag])
+                .exits(2)
+                .says("cannot be used with");
+        }
+    }
+    // These say how to look for a project's configuration.
+    place
+        .run(["build", "m.wasm", "--locked", "--offline", "-j1"])
+        .exits(0);
+}
+
+#[test]
 fn a_binary_that_is_not_there() {
     let place = Place::new();
     package(&place, "app", "app", "", Some(HELLO));

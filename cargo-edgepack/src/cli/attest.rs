@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::BuildFlags;
+use super::cargo::OF_A_PROJECT;
 
 /// `sbom`.
 #[derive(Debug, Args)]
 pub struct Sbom {
     /// A module or component: the SBOM says what it says of itself, and nothing is built.
-    #[arg(conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "min_size", "cargo_args"])]
+    #[arg(conflicts_with_all = OF_A_PROJECT)]
     pub file: Option<PathBuf>,
     /// Where the SBOM goes; `-` stands for stdout.
     #[arg(short, long, value_name = "OUT", default_value = "-")]

@@ -12,6 +12,27 @@ use edgepack::sign::source::secret_variables;
 
 use super::Common;
 
+/// Flags that say which part of a project is compiled, and how: nothing is where a file is
+/// given.
+pub(super) const OF_A_PROJECT: [&str; 16] = [
+    "package",
+    "workspace",
+    "exclude",
+    "lib",
+    "bins",
+    "bin",
+    "examples",
+    "example",
+    "features",
+    "all_features",
+    "no_default_features",
+    "profile",
+    "release",
+    "target",
+    "min_size",
+    "cargo_args",
+];
+
 /// Which packages and targets.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Package selection")]

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use edgepack::registry::reference::LAYOUT_PREFIX;
 
+use super::cargo::OF_A_PROJECT;
 use super::{
     BuildFlags, Comparing, Demands, ProvenanceSwitch, Reporting, Results, SbomSwitch, Signing,
 };
@@ -15,7 +16,7 @@ use super::{
 pub struct Publish {
     /// A .wasm file to take in place of a Rust project, or `oci:DIR:TAG` for what an
     /// OCI image layout holds, as it is; several may be given.
-    #[arg(id = "file", value_name = "FILE", conflicts_with_all = ["package", "workspace", "exclude", "profile", "release", "target", "cargo_args"])]
+    #[arg(id = "file", value_name = "FILE", conflicts_with_all = OF_A_PROJECT)]
     pub sources: Vec<String>,
     /// Where it goes.
     #[command(flatten)]
