@@ -19,6 +19,12 @@ pub const MEDIA_TYPE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 /// An image index.
 /// <https://github.com/opencontainers/image-spec/blob/main/image-index.md>
 pub const MEDIA_TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// What Docker calls its own.
+/// <https://distribution.github.io/distribution/spec/manifest-v2-2/#manifest-list>
+pub const MEDIA_TYPE_DOCKER_LIST: &str =
+    "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Indexes of indexes of indexes: no artifact is deeper.
+pub const MAX_INDEX_DEPTH: usize = 4;
 /// The config of a CNCF Wasm artifact.
 /// <https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>
 pub const MEDIA_TYPE_WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";

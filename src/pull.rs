@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::oci::{ARCHITECTURE_WASM, Descriptor, Digest, Index, MEDIA_TYPE_INDEX, Manifest};
+use crate::oci::{
+    ARCHITECTURE_WASM, Descriptor, Digest, Index, MAX_INDEX_DEPTH, MEDIA_TYPE_DOCKER_LIST,
+    MEDIA_TYPE_INDEX, Manifest,
+};
 use crate::output::Pending;
 use crate::pack::Timestamp;
 use crate::registry::failure::printable;
@@ -33,9 +36,6 @@ const MAX_MODULE: u64 = u32::MAX as u64;
 /// Nor is an archive of one above this size: what does not compress grows by less than a
 /// thousandth, and there are headers.
 const MAX_ARCHIVE: u64 = MAX_MODULE + MAX_MODULE / 1000 + (1 << 20);
-/// Indexes in indexes: no artifact is that deep.
-const MAX_DEPTH: usize = 4;
-const MEDIA_TYPE_DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Where an artifact is.
 pub enum Source {
@@ -285,7 +285,7 @@ async fn resolved(
     (mut descriptor, mut bytes): (Descriptor, Vec<u8>),
 ) -> Result<Resolved, Error> {
     let mut reference = source.name(&descriptor.digest);
-    for _ in 0..MAX_DEPTH {
+    for _ in 0..MAX_INDEX_DEPTH {
         if !is_index(&descriptor, &bytes) {
             break;
         }

@@ -440,7 +440,11 @@ fn what_cannot_be_attested() {
         ("https://x.example/a=large.json", 5, "64 bits"),
         ("https://x.example/a=twice.json", 5, "a name twice"),
         ("https://x.example/a=deep.json", 5, "nested too deeply"),
-        ("https://x.example/a=long.json", 5, "are read when verifying"),
+        (
+            "https://x.example/a=long.json",
+            5,
+            "are read when verifying",
+        ),
         ("https://x.example/\u{1b}[31m=app.json", 2, "no type"),
         ("sbom=other.json", 5, "is about another module"),
         ("sbom=empty.json", 5, "its bomFormat is not CycloneDX"),

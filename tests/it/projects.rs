@@ -492,7 +492,13 @@ fn words_behind_the_dashes_that_are_ours() {
 fn a_file_is_not_compiled() {
     let place = Place::new();
     place.write("m.wasm", b"\0asm\x01\0\0\0");
-    for flag in ["--features=x", "--all-features", "--bin=a", "--lib", "--min-size"] {
+    for flag in [
+        "--features=x",
+        "--all-features",
+        "--bin=a",
+        "--lib",
+        "--min-size",
+    ] {
         for command in ["build", "publish", "sbom"] {
             place
                 .run([command, "m.wasm", flag])

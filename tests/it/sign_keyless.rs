@@ -276,12 +276,17 @@ fn auto_takes_what_is_there() {
     };
     let key = ("EDGEPACK_SIGNING_KEY", "k.key");
     let identity = ("SIGSTORE_ID_TOKEN", "TOKEN");
-    publish(&[], &[]).says_not("signing");
-    publish(&[], &["--sign", "auto"]).says("is not signed");
-    publish(&[("EDGEPACK_SIGNING_KEY", "")], &[])
-        .says("EDGEPACK_SIGNING_KEY is set to nothing: what is published is not signed");
-    publish(&[("SIGSTORE_ID_TOKEN", "")], &[])
-        .says("SIGSTORE_ID_TOKEN is set to nothing: what is published is not signed");
+    publish(&[], &[])
+        .says("this run signs nothing: there is no key")
+        .says("--sign none leaves that out");
+    publish(&[], &["--sign", "auto"])
+        .says("this run signs nothing: there is no key")
+        .says_not("--sign none");
+    publish(&[("GITHUB_ACTIONS", "true")], &[]).says("permissions: id-token: write");
+    publish(&[("GITLAB_CI", "true")], &[]).says("id_tokens: SIGSTORE_ID_TOKEN");
+    publish(&[], &["--sign", "none"]).says_not("sign");
+    publish(&[("EDGEPACK_SIGNING_KEY", "")], &[]).says("EDGEPACK_SIGNING_KEY is set to nothing");
+    publish(&[("SIGSTORE_ID_TOKEN", "")], &[]).says("SIGSTORE_ID_TOKEN is set to nothing");
     publish(&[key, identity], &["--sign", "none"]).says_not("sign");
     publish(&[key], &[])
         .says("signing with the key `k.key`; --sign none leaves that out")

@@ -179,19 +179,7 @@ impl Signers {
                     }
                     (None, None) if self.must => return Err(no_key(KEY_OF_SIGN)),
                     (None, None) => {
-                        if asked.is_some() {
-                            note(
-                                "there is no key to sign with, and no CI gives an identity: what is published is not signed",
-                            );
-                        } else if let Some(name) =
-                            [environment::SIGNING_KEY, environment::IDENTITY_TOKEN]
-                                .into_iter()
-                                .find(|name| environment::is_blank(name))
-                        {
-                            note(&format!(
-                                "{name} is set to nothing: what is published is not signed"
-                            ));
-                        }
+                        note(&nothing_to_sign_with(how));
                         return Ok(None);
                     }
                 }
@@ -294,6 +282,21 @@ fn no_key(places: &str) -> Error {
             "name one with {places}; cargo edgepack keygen makes one"
         )),
     }
+}
+
+/// What is said where `auto` finds neither.
+fn nothing_to_sign_with(how: &str) -> String {
+    let blank = [environment::SIGNING_KEY, environment::IDENTITY_TOKEN];
+    let why = match blank.into_iter().find(|name| environment::is_blank(name)) {
+        Some(name) => format!("{name} is set to nothing"),
+        None => match token::Source::in_this_ci().filter(|_| keyless::AVAILABLE) {
+            Some(remedy) => {
+                format!("there is no key, and the CI gives this job no identity ({remedy})")
+            }
+            None => "there is no key, and no CI that gives an identity".into(),
+        },
+    };
+    format!("this run signs nothing: {why}{how}")
 }
 
 fn formats(flags: &[FormatArg]) -> Vec<Format> {

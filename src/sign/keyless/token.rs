@@ -98,14 +98,13 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] for a variable that is no UTF-8.
+    /// [`Error::Usage`] for a variable that is no UTF-8, and for an address that a secret
+    /// cannot be sent to.
     pub fn ambient() -> Result<Option<Self>, Error> {
         if environment::text(IDENTITY_TOKEN)?.is_some() {
             return Ok(Some(Source::Variable(IDENTITY_TOKEN.into())));
         }
-        let github =
-            environment::text(GITHUB_URL)?.is_some() && environment::text(GITHUB_TOKEN)?.is_some();
-        Ok(github.then_some(Source::GitHub))
+        Ok(Runner::here()?.map(|_| Source::GitHub))
     }
 
     /// [`Source::ambient`], where there has to be one.
@@ -114,17 +113,27 @@ impl Source {
     ///
     /// [`Error::Usage`].
     pub fn required() -> Result<Self, Error> {
-        let hint = if environment::text("GITHUB_ACTIONS")?.is_some() {
-            GITHUB_RIGHT
-        } else if environment::text("GITLAB_CI")?.is_some() {
-            "give the job one: id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore"
-        } else {
-            "name one with --identity-token env:NAME, or sign with a key: --key PATH"
-        };
-        Source::ambient()?.ok_or_else(|| Error::Usage {
-            message: "there is no identity to sign with: no CI offers a token".into(),
-            hint: Some(hint.into()),
+        Source::ambient()?.ok_or_else(|| {
+            let elsewhere =
+                "name one with --identity-token env:NAME, or sign with a key: --key PATH";
+            Error::Usage {
+                message: "there is no identity to sign with: no CI offers a token".into(),
+                hint: Some(Self::in_this_ci().unwrap_or(elsewhere).into()),
+            }
         })
+    }
+
+    /// How a job of the CI that this one runs in gets an identity; none elsewhere.
+    #[must_use]
+    pub fn in_this_ci() -> Option<&'static str> {
+        let set = |name| environment::text(name).is_ok_and(|value| value.is_some());
+        if set("GITHUB_ACTIONS") {
+            Some(GITHUB_RIGHT)
+        } else if set("GITLAB_CI") {
+            Some("give the job one: id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore")
+        } else {
+            None
+        }
     }
 
     /// Whether others on this machine can read it where it is.
@@ -277,6 +286,34 @@ impl Token {
     }
 }
 
+/// Where GitHub's runner gives tokens, and to whom.
+struct Runner {
+    url: Url,
+    authorization: HeaderValue,
+}
+
+impl Runner {
+    /// The one that this runs on.
+    fn here() -> Result<Option<Self>, Error> {
+        let (Some(address), Some(secret)) = (
+            environment::text(GITHUB_URL)?,
+            environment::text(GITHUB_TOKEN)?,
+        ) else {
+            return Ok(None);
+        };
+        let mut url: Url = address
+            .trim()
+            .parse()
+            .map_err(|_| Error::usage(format!("{GITHUB_URL} is no address")))?;
+        require_secrecy(&url, GITHUB_URL)?;
+        url.query_pairs_mut().append_pair("audience", AUDIENCE);
+        let mut authorization = HeaderValue::try_from(format!("bearer {}", secret.trim()))
+            .map_err(|_| Error::usage(format!("{GITHUB_TOKEN} is no token")))?;
+        authorization.set_sensitive(true);
+        Ok(Some(Runner { url, authorization }))
+    }
+}
+
 /// Asks GitHub's runner.
 async fn of_github(client: &Client) -> Result<Token, Error> {
     #[derive(Deserialize)]
@@ -284,18 +321,11 @@ async fn of_github(client: &Client) -> Result<Token, Error> {
         value: String,
     }
     let name = Source::GitHub.name();
-    let missing = |variable: &str| Error::usage(format!("{variable} is not set"));
-    let address = environment::text(GITHUB_URL)?.ok_or_else(|| missing(GITHUB_URL))?;
-    let secret = environment::text(GITHUB_TOKEN)?.ok_or_else(|| missing(GITHUB_TOKEN))?;
-    let mut url: Url = address
-        .trim()
-        .parse()
-        .map_err(|_| Error::usage(format!("{GITHUB_URL} is no address")))?;
-    require_secrecy(&url, GITHUB_URL)?;
-    url.query_pairs_mut().append_pair("audience", AUDIENCE);
-    let mut authorization = HeaderValue::try_from(format!("bearer {}", secret.trim()))
-        .map_err(|_| Error::usage(format!("{GITHUB_TOKEN} is no token")))?;
-    authorization.set_sensitive(true);
+    let Some(Runner { url, authorization }) = Runner::here()? else {
+        return Err(Error::usage(format!(
+            "{GITHUB_URL} or {GITHUB_TOKEN} is not set"
+        )));
+    };
     let timeout = client.options.timeout;
     let what = describe(&Method::GET, &url);
     for attempt in 0.. {
