@@ -25,7 +25,7 @@ fn passing() -> Vec<Fault> {
         Fault::Truncate(3),
         Fault::too_many(0),
     ];
-    faults.extend([500, 502, 503, 504, 408].map(Fault::status));
+    faults.extend([500, 502, 503, 504, 408, 522].map(Fault::status));
     faults
 }
 
@@ -446,10 +446,12 @@ fn the_next_run_goes_on() {
     assert!(registry.tags(REPOSITORY).is_empty());
     registry.heal();
     registry.clear_requests();
-    artifact.publish(&registry.host(), &[]).exits(0);
+    let done = artifact.publish(&registry.host(), &["--message-format=json"]);
     is_published(&artifact, &registry, "gone on");
     let sent: u64 = registry.requests().iter().map(|r| r.received).sum();
     assert!(sent < 60 << 20, "{sent} bytes were sent again");
+    let said = done.exits(0).json()["published"][0]["sent"].as_u64();
+    assert!(said.is_some_and(|said| said <= sent), "{said:?} of {sent}");
 }
 
 /// The limit on file sizes acts like a full disk: a write stops in the middle.
