@@ -139,8 +139,23 @@ impl CargoFlags {
             "--all-targets",
             "--artifact-dir",
         ];
-        for word in &self.extra {
+        // Found out before cargo sees them, from its files and variables.
+        const READ: [&str; 3] = ["target-dir", "build-dir", "rustflags"];
+        for (place, word) in self.extra.iter().enumerate() {
             let word = word.to_string_lossy();
+            if let Some(value) = word.strip_prefix("--config") {
+                let next = self.extra.get(place + 1).filter(|_| value.is_empty());
+                let next = next.map(|next| next.to_string_lossy()).unwrap_or_default();
+                let named = |key: &&&str| value.contains(**key) || next.contains(**key);
+                if let Some(key) = READ.iter().find(named) {
+                    return Err(Error::Usage {
+                        message: format!("`--config` with `{key}` cannot stand behind `--`"),
+                        hint: Some(
+                            "set it in .cargo/config.toml, or by cargo's variable for it".into(),
+                        ),
+                    });
+                }
+            }
             let flag = word.split('=').next().unwrap_or_default();
             let short = word.starts_with("-p") && !word.starts_with("--");
             if OURS.contains(&flag) || short {

@@ -270,8 +270,9 @@ struct RawIndex {
     schema_version: u8,
     #[serde(default)]
     media_type: Option<String>,
+    /// Go writes an empty list so at times.
     #[serde(default)]
-    manifests: Vec<Value>,
+    manifests: Option<Vec<Value>>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -284,7 +285,8 @@ impl TryFrom<RawIndex> for Index {
             let digest = entry["digest"].as_str().and_then(|d| d.split_once(':'));
             digest.is_some_and(|(algorithm, _)| algorithm != "sha256" && !algorithm.is_empty())
         };
-        let (others, ours): (Vec<_>, Vec<_>) = raw.manifests.into_iter().partition(is_other);
+        let (others, ours): (Vec<_>, Vec<_>) =
+            raw.manifests.into_iter().flatten().partition(is_other);
         Ok(Index {
             schema_version: raw.schema_version,
             media_type: raw.media_type,

@@ -212,6 +212,16 @@ pub struct PackagePlan {
 }
 
 impl PackagePlan {
+    /// The words for cargo's `-p` that no dependency of the same name fits too.
+    pub(crate) fn unambiguous(&self) -> &str {
+        // What older cargos call an id they do not take for one.
+        if self.id.repr.contains(' ') {
+            &self.spec
+        } else {
+            &self.id.repr
+        }
+    }
+
     /// The name under which the artifact of one of cargo's targets ships.
     #[must_use]
     pub fn artifact_name(&self, target: &Target) -> String {

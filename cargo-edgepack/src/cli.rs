@@ -274,7 +274,7 @@ pub struct Packing {
 #[command(next_help_heading = "Signing")]
 pub struct Embedding {
     /// Put a signature into the module itself, with this key from keygen --embed: a path,
-    /// or env:NAME for a variable that holds it in PEM.
+    /// or env:NAME for a variable that holds it in PEM or Base64.
     #[arg(long, value_name = "PATH|env:NAME", allow_hyphen_values = true)]
     pub embed: Option<String>,
     /// Put no signature into the module, whatever the configuration says.

@@ -165,7 +165,9 @@ impl Push<'_> {
     ) -> Result<bool, Error> {
         let mut lists = self.listed.lock().await;
         if !lists.contains_key(subject) {
-            let referrers = remote.referrers(subject).await?;
+            // Where there is no list to be had, it is put there once more, and the registry
+            // says whether it lists it.
+            let referrers = remote.referrers(subject).await.unwrap_or_default();
             let digests = referrers.into_iter().map(|r| r.digest).collect();
             lists.insert(subject.clone(), digests);
         }

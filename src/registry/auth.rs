@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use base64::Engine;
-use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use crate::registry::credentials::{Credential, Secret};
@@ -79,10 +79,15 @@ impl Challenge {
         if basic {
             Ok(Challenge::Basic)
         } else {
-            Err(Failure::protocol(
-                request,
-                "the registry asks for credentials in a way that is neither Basic nor Bearer",
-            ))
+            let how = if headers.contains_key(WWW_AUTHENTICATE) {
+                "in a way that is neither Basic nor Bearer"
+            } else {
+                "and does not say how"
+            };
+            Err(Failure {
+                status: Some(StatusCode::UNAUTHORIZED),
+                ..Failure::protocol(request, format!("the registry asks for credentials {how}"))
+            })
         }
     }
 }

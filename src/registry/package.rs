@@ -31,6 +31,12 @@ use crate::registry::remote::{Remote, Rights};
 use crate::registry::session::{Request, Session};
 
 const WELL_KNOWN: &str = "/.well-known/wasm-pkg/registry.json";
+/// What a registry answers that has no such file, or guards all that it has.
+const ABSENT: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+];
 const OCI: &str = "oci";
 /// What wkg falls back on for two namespaces.
 const FALLBACKS: &[(&str, &str)] = &[("wasi", "wasi.dev"), ("ba", "bytecodealliance.org")];
@@ -359,12 +365,18 @@ async fn fetch_metadata(client: &Arc<Client>, registry: &str) -> Result<Metadata
     let session = Session::new(Arc::clone(client), registry, Vec::new(), None);
     let reply = session
         .send(&Request::new(Method::GET, WELL_KNOWN), |s| {
-            s.is_success() || s == StatusCode::NOT_FOUND
+            s.is_success() || ABSENT.contains(&s)
         })
-        .await?;
-    if reply.status() == StatusCode::NOT_FOUND {
-        return Ok(Metadata::default());
-    }
+        .await;
+    let reply = match reply {
+        Ok(reply) if reply.status().is_success() => reply,
+        Ok(_) => return Ok(Metadata::default()),
+        // What it asks for is not given to whoever answers here.
+        Err(failure) if failure.status.is_some_and(|s| ABSENT.contains(&s)) => {
+            return Ok(Metadata::default());
+        }
+        Err(failure) => return Err(failure.into()),
+    };
     let what = describe(&Method::GET, reply.url());
     let body = read_body(&what, reply, MAX_REPLY, client.options.timeout).await?;
     serde_json::from_slice(&body).map_err(|e| {

@@ -301,6 +301,7 @@ impl Remote {
                 page == 0
                     && (s == StatusCode::NOT_FOUND
                         || s == StatusCode::METHOD_NOT_ALLOWED
+                        || s == StatusCode::NOT_IMPLEMENTED
                         || s == StatusCode::BAD_REQUEST)
             };
             let reply = self

@@ -8,6 +8,8 @@
 
 use std::io::{Cursor, Read};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use wasmsign2::{
     KeyPair, Module, PublicKey as Public, SecretKey as Secret, Section, SignatureData, WSError,
@@ -41,7 +43,7 @@ impl SecretKey {
     ///
     /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
     pub fn open(source: &KeySource) -> Result<Self, Error> {
-        let bytes = source.bytes()?;
+        let bytes = unarmored(source.bytes()?);
         Secret::from_any(&bytes).map(SecretKey).map_err(|_| {
             let public = Public::from_any(&bytes).is_ok();
             unusable(
@@ -66,7 +68,7 @@ impl PublicKey {
     ///
     /// [`Error::Io`], [`Error::Usage`], or [`Error::Signature`] where it is no such key.
     pub fn open(source: &KeySource) -> Result<Self, Error> {
-        let bytes = source.bytes()?;
+        let bytes = unarmored(source.bytes()?);
         Public::from_any(&bytes).map(PublicKey).map_err(|_| {
             let private = Secret::from_any(&bytes).is_ok();
             unusable(
@@ -85,6 +87,16 @@ impl PublicKey {
     pub fn fingerprint(&self) -> Digest {
         Digest::of(&self.0.to_der())
     }
+}
+
+/// What is in Base64, since a variable holds no bytes, or what there is.
+fn unarmored(bytes: Vec<u8>) -> Vec<u8> {
+    let text: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
+    STANDARD.decode(text).unwrap_or(bytes)
 }
 
 fn unusable(source: &KeySource, why: &str) -> Error {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::any_registry::goes_there_and_back;
 use crate::support::artifact::{Artifact, LAYOUT, log_in, run_with_input};
-use crate::support::registry::{Auth, Lifetime, Options, Registry};
+use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry};
 use crate::support::tool::{Place, run};
 
 fn let_in(registry: &Registry, artifact: &Artifact, what: &str) {
@@ -290,6 +290,21 @@ fn credentials_in_wkgs_configuration() {
         );
         assert!(!done.stderr.contains("secret"), "{}", done.stderr);
     }
+    // One that guards all it has.
+    let config = format!(
+        "[namespace_registries]\nacme = {mapped}\n[registry.\"{host}\".oci]\nauth = {table}\n"
+    );
+    let file = artifact.place.write("wkg.toml", config);
+    for status in [401, 403] {
+        registry.fault(move |request| {
+            let known = request.path.starts_with("/.well-known/");
+            known.then(|| Fault::status(status))
+        });
+        let pull = ["pull", "--package", "acme:tool@1.0.0", "-o", "out.wasm"];
+        let mut pull = artifact.place.command(pull);
+        run(pull.env("WKG_CONFIG_FILE", &file)).exits(0);
+    }
+    registry.heal();
     // One registry for all.
     let config = format!("[registry.\"{host}\".oci]\nauth = {table}\n");
     let file = artifact.place.write("wkg.toml", config);

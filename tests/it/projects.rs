@@ -482,6 +482,14 @@ fn words_behind_the_dashes_that_are_ours() {
             .exits(2)
             .says("cannot stand behind `--`");
     }
+    let config = "build.build-dir='elsewhere'";
+    for words in [&["--config", config][..], &[&format!("--config={config}")]] {
+        let build = ["build", "--manifest-path", "app/Cargo.toml", "--"];
+        place
+            .run([&build[..], words].concat())
+            .exits(2)
+            .says("`build-dir` cannot stand behind `--`");
+    }
     place.write("m.wasm", b"\0asm\x01\0\0\0");
     place
         .run(["build", "m.wasm", "--", "--features", "x"])

@@ -49,6 +49,35 @@ fn referrers_go_along() {
     }
 }
 
+/// The list is one more request; where there is none to be had, it is put there again.
+#[test]
+fn referrers_without_a_list() {
+    for options in [Options::default(), without_referrers()] {
+        let artifact = Artifact::new(1000);
+        let wanted = artifact.attach("application/spdx+json", b"{}");
+        for answer in [
+            Fault::status(403),
+            Fault::status(500),
+            Fault::status(501),
+            Fault::Body(b"<html>".to_vec()),
+            Fault::Body(b"{\"schemaVersion\":2,\"manifests\":null}".to_vec()),
+        ] {
+            let registry = Registry::with(options.clone());
+            let host = registry.host();
+            registry
+                .fault(move |request| request.path.contains("/referrers/").then(|| answer.clone()));
+            for _ in 0..2 {
+                artifact.publish(&host, &[]).exits(0);
+            }
+            registry.heal();
+            assert_eq!(
+                registry.referrers(REPOSITORY, &artifact.digest),
+                [wanted.clone()]
+            );
+        }
+    }
+}
+
 /// The index under the tag is read, changed and written, by many at a time.
 #[test]
 fn referrers_from_several_clients() {

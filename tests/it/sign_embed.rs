@@ -3,6 +3,9 @@
 
 use std::fs;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::support::artifact::{REPOSITORY, TAG, module, sha256};
 use crate::support::peers::Peers;
 use crate::support::registry::Registry;
@@ -69,6 +72,26 @@ fn the_same_input_and_key_give_the_same_digest() {
             assert_eq!(over["sha256"], signed["sha256"]);
             assert_eq!(over["findings"].as_array().unwrap().len(), 0);
         }
+    }
+}
+
+#[test]
+fn a_key_in_a_variable() {
+    let place = place();
+    let signed = build(&place, &["core.wasm", "--embed=ed25519.key"]);
+    let key = STANDARD.encode(fs::read(place.join("ed25519.key")).unwrap());
+    let (one, two) = key.split_at(40);
+    for text in [key.clone(), format!("{one}\n{two}\n")] {
+        let args = [
+            "build",
+            "core.wasm",
+            "--embed=env:EMBED_KEY",
+            "--message-format=json",
+        ];
+        let mut command = place.command(args);
+        let report = run(command.env("EMBED_KEY", &text)).exits(0);
+        assert!(!report.stderr.contains(one));
+        assert_eq!(report.json()["packages"][0]["sha256"], signed["sha256"]);
     }
 }
 

@@ -30,7 +30,52 @@ fn a_version_that_comes_back_is_compiled_again() {
     assert!(holds(&build("0.1.1"), "0.1.1"));
     assert!(build("0.1.0") == first);
     assert!(holds(&build("0.1.1"), "0.1.1"));
-    // What has not changed is not compiled.
-    let done = place.run(["build"]).exits(0);
-    assert!(!done.stderr.contains("Compiling"), "{}", done.stderr);
+    // What has not changed is not compiled, whatever else cargo did there.
+    let mut check = std::process::Command::new("cargo");
+    check.args(["check", "--quiet", "--release", "--target", "wasm32-wasip1"]);
+    check
+        .env_remove("CARGO_TARGET_DIR")
+        .current_dir(place.path());
+    let target = ["build", "--target", "wasm32-wasip1"];
+    place.run(target).exits(0);
+    for _ in 0..2 {
+        assert!(check.status().unwrap().success());
+        let done = place.run(target).exits(0);
+        assert!(!done.stderr.contains("Compiling"), "{}", done.stderr);
+    }
+}
+
+/// As newer versions do that stand on an older one.
+#[test]
+fn a_package_that_depends_on_its_name() {
+    let place = Place::new();
+    for (folder, version, more) in [
+        ("old", "1.0.0", ""),
+        (
+            ".",
+            "2.0.0",
+            "[dependencies]\nold = { package = \"app\", path = \"old\" }\n",
+        ),
+    ] {
+        let workspace = if folder == "." {
+            "[workspace]\nexclude = [\"old\"]\n"
+        } else {
+            ""
+        };
+        place.write(
+            &format!("{folder}/Cargo.toml"),
+            format!(
+                "[package]\nname = \"app\"\nversion = \"{version}\"\nedition = \"2024\"\n{more}{workspace}"
+            ),
+        );
+    }
+    place.write("old/src/lib.rs", "pub fn answer() -> i32 { 42 }\n");
+    place.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}\", old::answer()); }\n",
+    );
+    for more in [&[][..], &["-p", "app"], &["-p", "app@2.0.0"]] {
+        place.run([&["build", "-q"], more].concat()).exits(0);
+    }
+    assert!(place.join("target/edgepack/app.wasm").is_file());
 }

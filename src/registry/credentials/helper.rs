@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(1);
 struct Answer {
     #[serde(default, alias = "username")]
     username: String,
-    #[serde(alias = "secret")]
+    #[serde(default, alias = "secret")]
     secret: String,
 }
 
