@@ -9,6 +9,7 @@ use sigstore_verify::{
     CertificateError, Error as Failed, TransparencyLogError, VerificationPolicy, Verifier,
 };
 
+use super::authorities::Authorities;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::oci::Digest;
@@ -30,7 +31,12 @@ const TUF_PROBE: &str = "https://tuf-repo-cdn.sigstore.dev/timestamp.json";
 
 /// The services that are trusted.
 #[derive(Clone)]
-pub struct Root(Arc<Verifier>);
+pub struct Root(Arc<Trusted>);
+
+struct Trusted {
+    verifier: Verifier,
+    authorities: Authorities,
+}
 
 impl std::fmt::Debug for Root {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,11 +84,16 @@ impl Root {
                 return Err(unusable(format!("it names no {what}")));
             }
         }
-        Self::new(&root).map_err(|e| unusable(e.to_string()))
+        Self::new(root).map_err(unusable)
     }
 
-    fn new(root: &TrustedRoot) -> Result<Self, Failed> {
-        Ok(Root(Arc::new(Verifier::new(root)?)))
+    fn new(mut root: TrustedRoot) -> Result<Self, String> {
+        let authorities = Authorities::at_their_word(&mut root)?;
+        let verifier = Verifier::new(&root).map_err(|e| e.to_string())?;
+        Ok(Root(Arc::new(Trusted {
+            verifier,
+            authorities,
+        })))
     }
 
     /// Whether a bundle's signature over this payload, which is about this manifest, was
@@ -148,11 +159,13 @@ impl Root {
         let policy = VerificationPolicy::any_identity();
         let result = self
             .0
+            .verifier
             .verify(artifact, bundle, &policy)
             .map_err(|e| refusal(&e))?;
         if !(result.certificate_verified() && result.sct_verified() && result.tlog_verified()) {
             return Err(Refusal::NoProof);
         }
+        self.0.authorities.vouch(bundle, &result)?;
         let subject = result.identity().map_or("", |i| i.as_str());
         let issuer = result.issuer().unwrap_or_default();
         if !identity.subject.matches(subject) {
@@ -210,10 +223,10 @@ pub(super) async fn public(client: &Client) -> Result<(Root, SigningConfig), Err
             });
         }
     };
-    let root = Root::new(&root).map_err(|e| Error::Signature {
+    let root = Root::new(root).map_err(|why| Error::Signature {
         message: format!(
             "the trusted root of the public instance cannot be used: {}",
-            printable(&e.to_string())
+            printable(&why)
         ),
         hint: Some("a newer version may know it; --trusted-root names another one".into()),
     })?;
