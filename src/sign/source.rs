@@ -109,6 +109,15 @@ impl KeySource {
         }
     }
 
+    /// The file that it is in, where it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            KeySource::File(path) => Some(path),
+            KeySource::Variable(_) => None,
+        }
+    }
+
     /// The key's bytes, in whatever form.
     ///
     /// # Errors

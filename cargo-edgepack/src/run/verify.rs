@@ -14,6 +14,7 @@ use edgepack::pull::Source;
 use edgepack::registry::http::{Client, block_on};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::sign::attestation::Kind;
+use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::{self, Outcome};
 
@@ -193,6 +194,18 @@ impl App {
 }
 
 impl Demands {
+    /// The files that say what must hold.
+    pub(super) fn files(&self, flags: &cli::Demands) -> Vec<PathBuf> {
+        let key = self.spec.key.as_deref().map(KeySource::parse);
+        let key = key.and_then(|key| Some(key.ok()?.file()?.to_owned()));
+        let root = self.spec.trusted_root.clone();
+        let policy = flags.policy.as_ref().map(|named| {
+            let own = named.is_empty() || is_reference(named);
+            PathBuf::from(if own { policy::FILE } else { named })
+        });
+        key.into_iter().chain(root).chain(policy).collect()
+    }
+
     /// Checks what a source stands for, which names a digest afterwards; nothing where
     /// nothing is demanded.
     pub(super) async fn check(
