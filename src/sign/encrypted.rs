@@ -65,6 +65,7 @@ pub enum SealError {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct File {
     kdf: Kdf,
     cipher: Cipher,
@@ -72,6 +73,7 @@ struct File {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Kdf {
     name: String,
     params: Scrypt,
@@ -80,6 +82,7 @@ struct Kdf {
 
 /// The parameters of scrypt. <https://www.rfc-editor.org/rfc/rfc7914#section-2>
 #[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Scrypt {
     #[serde(rename = "N")]
     n: u64,
@@ -88,6 +91,7 @@ struct Scrypt {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Cipher {
     name: String,
     nonce: String,
@@ -105,7 +109,8 @@ impl Scrypt {
             return Err(costly);
         }
         if !n.is_power_of_two() || n < 2 {
-            return Err(SealError::Damaged(format!("N is {n}, no power of two")));
+            let why = format!("N is {n}, where scrypt takes 2, 4, 8 and so on");
+            return Err(SealError::Damaged(why));
         }
         let log_n = u8::try_from(n.ilog2()).map_err(|_| costly)?;
         scrypt::Params::new(log_n, r, p).map_err(|e| SealError::Damaged(e.to_string()))

@@ -7,6 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1, ED25519,
     EcdsaKeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
@@ -24,16 +25,52 @@ use crate::registry::credentials::Secret;
 pub const PASSWORD: &str = "COSIGN_PASSWORD";
 /// The label of a public key in PEM. <https://www.rfc-editor.org/rfc/rfc7468#section-13>
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
+/// The labels of private keys that openssl makes PKCS#8 of, which parameters may precede.
+const OTHER_FORMS: [&str; 3] = ["EC PARAMETERS", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
 /// The label of a key in PKCS#8 that is not encrypted.
 const PLAIN_LABEL: &str = "PRIVATE KEY";
 
-/// How a `SubjectPublicKeyInfo` of each kind begins, but for its lengths.
-/// <https://www.rfc-editor.org/rfc/rfc5280#section-4.1>
-const P256: &[u8] =
-    b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-const P384: &[u8] = b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
-const EDWARDS: &[u8] = b"\x30\x05\x06\x03\x2b\x65\x70";
-const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// The kind that is made, and that can sign.
+pub(super) const USUAL: &str = "ECDSA P-256";
+/// Kinds, by how the algorithm of their keys begins, which stands in public ones and in
+/// PKCS#8. <https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.7>
+const KINDS: [(&str, &[u8]); 8] = [
+    (
+        USUAL,
+        b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07",
+    ),
+    (
+        "ECDSA P-384",
+        b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22",
+    ),
+    (
+        "ECDSA P-521",
+        b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23",
+    ),
+    (
+        "ECDSA secp256k1",
+        b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x0a",
+    ),
+    (
+        "ECDSA on a curve without a name",
+        b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x30",
+    ),
+    ("ECDSA", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"),
+    ("Ed25519", b"\x30\x05\x06\x03\x2b\x65\x70"),
+    (
+        "RSA",
+        b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00",
+    ),
+];
+
+/// Which kind of key a `SubjectPublicKeyInfo`, or PKCS#8, holds.
+pub(super) fn kind_of(der: &[u8]) -> Option<&'static str> {
+    // Behind the headers of a sequence, or two, and of the version in PKCS#8.
+    let begins =
+        |with: &[u8]| (2..=11).any(|at| der.get(at..).is_some_and(|d| d.starts_with(with)));
+    let found = KINDS.iter().find(|(_, with)| begins(with));
+    found.map(|(kind, _)| *kind)
+}
 
 /// A key to verify with.
 #[derive(Clone)]
@@ -68,23 +105,22 @@ impl PublicKey {
     }
 
     fn of_der(der: &[u8], name: &str) -> Result<Self, Error> {
-        // Two bytes of a sequence's header, or up to four in longer keys.
-        let begins =
-            |with: &[u8]| (2..=4).any(|at| der.get(at..).is_some_and(|d| d.starts_with(with)));
-        let (kind, algorithm): (_, &'static dyn VerificationAlgorithm) = if begins(P256) {
-            ("ECDSA P-256", &ECDSA_P256_SHA256_ASN1)
-        } else if begins(P384) {
-            ("ECDSA P-384", &ECDSA_P384_SHA256_ASN1)
-        } else if begins(EDWARDS) {
-            ("Ed25519", &ED25519)
-        } else if begins(RSA) {
-            ("RSA", &RSA_PKCS1_2048_8192_SHA256)
-        } else {
-            return Err(unusable(
-                name,
-                "it is of a kind that is not known: P-256, P-384, Ed25519 and RSA are",
-            ));
+        let kind = kind_of(der);
+        let (kind, algorithm): (_, &'static dyn VerificationAlgorithm) = match kind {
+            Some(kind @ USUAL) => (kind, &ECDSA_P256_SHA256_ASN1),
+            Some(kind @ "ECDSA P-384") => (kind, &ECDSA_P384_SHA256_ASN1),
+            Some(kind @ "Ed25519") => (kind, &ED25519),
+            Some(kind @ "RSA") => (kind, &RSA_PKCS1_2048_8192_SHA256),
+            _ => {
+                let kind = kind.map_or("of a kind that is not known".into(), a_key_of);
+                let known = "P-256, P-384, Ed25519 and RSA verify";
+                return Err(unusable(name, &format!("it is {kind}: {known}")));
+            }
         };
+        if kind == "RSA" && PublicEncryptingKey::from_der(der).is_err() {
+            let why = "it is no RSA key of 2048 to 8192 bits that makes sense";
+            return Err(unusable(name, why));
+        }
         let key = ParsedPublicKey::new(algorithm, der)
             .map_err(|_| unusable(name, &format!("it is no {kind} key that makes sense")))?;
         Ok(PublicKey {
@@ -177,6 +213,15 @@ impl SigningKey {
                     hint: Some("name the .key file that was made with it".into()),
                 });
             }
+            label if OTHER_FORMS.contains(&label) => {
+                return Err(Error::Signature {
+                    message: format!("{name} is in another form: it holds a `{label}`"),
+                    hint: Some(
+                        "openssl pkcs8 -topk8 -nocrypt -in FILE makes PKCS#8 of a P-256 key, not encrypted; cosign import-key-pair --key FILE an encrypted one of that"
+                            .into(),
+                    ),
+                });
+            }
             label => {
                 return Err(Error::Signature {
                     message: format!("{name} cannot be used: it holds a `{}`", shown(label)),
@@ -193,8 +238,14 @@ impl SigningKey {
     fn of_pkcs8(pkcs8: &[u8], name: &str) -> Result<Self, Error> {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map_err(|_| {
+                let why = match kind_of(pkcs8) {
+                    Some(kind) if kind != USUAL => {
+                        format!("it is {}, and signing takes {USUAL}", a_key_of(kind))
+                    }
+                    _ => format!("it is no {USUAL} key that makes sense"),
+                };
                 Error::Signature {
-                    message: format!("{name} cannot be used: it is no ECDSA P-256 key"),
+                    message: format!("{name} cannot be used: {why}"),
                     hint: Some("cargo edgepack keygen makes one".into()),
                 }
             })?;
@@ -268,13 +319,30 @@ fn encode(label: &str, contents: Vec<u8>) -> String {
 }
 
 fn block_of(text: &str, name: &str) -> Result<pem::Pem, Error> {
-    pem::parse(text).map_err(|_| Error::Signature {
+    let block = pem::parse(text).map_err(|_| Error::Signature {
         message: format!("{name} holds no key, or one that is cut short: it is no PEM"),
         hint: Some(
             "a key begins with a line `-----BEGIN …-----` and ends with one `-----END …-----`"
                 .into(),
         ),
-    })
+    })?;
+    // One of several would count, and nothing would say which.
+    let begins = format!("-----BEGIN {}-----", block.tag());
+    let several = text.matches(&begins).count();
+    if several > 1 {
+        return Err(Error::Signature {
+            message: format!("{name} cannot be used: it holds {several} keys"),
+            hint: Some(
+                "put each key into a file of its own; a rule of a policy takes several: keys = [..]"
+                    .into(),
+            ),
+        });
+    }
+    Ok(block)
+}
+
+fn a_key_of(kind: &str) -> String {
+    format!("a key of the kind {kind}")
 }
 
 fn unusable(name: &str, why: &str) -> Error {
@@ -313,6 +381,9 @@ mod tests {
         assert!(!format!("{key:?}").contains("pair"));
     }
 
+    /// Made by openssl, and used for nothing.
+    const ED25519_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIMho5VrtVGNwC+sW6yJdq366665lHSycvOiyGpmsj/rI\n-----END PRIVATE KEY-----\n";
+
     #[test]
     fn says_what_is_wrong_with_a_key() {
         let made = generate(&Secret::new("pw".into())).unwrap();
@@ -330,6 +401,12 @@ mod tests {
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
                 "no ECDSA P-256 key",
             ),
+            (ED25519_KEY, "a key of the kind Ed25519, and signing takes"),
+            (
+                "-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n",
+                "is in another form",
+            ),
+            (&[made.private.as_str(); 2].concat(), "it holds 2 keys"),
         ] {
             let error = SigningKey::parse(text, "k", password("no")).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
@@ -339,6 +416,12 @@ mod tests {
         assert!(error.to_string().contains("no password"), "{error}");
         let error = PublicKey::parse(&made.private, "k").unwrap_err();
         assert!(error.to_string().contains("is a private key"), "{error}");
+        let two = [&made.public, &made.public[..]].concat();
+        let error = PublicKey::parse(&two, "k").unwrap_err();
+        assert!(error.to_string().contains("it holds 2 keys"), "{error}");
+        // The public half may stand behind the private one.
+        let both = [&made.private, &made.public[..]].concat();
+        assert!(SigningKey::parse(&both, "k", password("pw")).is_ok());
     }
 
     /// Made by openssl, as cosign signs: the SHA-256 for all but Ed25519.
@@ -368,9 +451,13 @@ mod tests {
             assert!(key.verifies(b"message", &signature), "{kind}");
             assert!(!key.verifies(b"messagf", &signature), "{kind}");
         }
+        // RSA with 1024 bits.
+        let der = STANDARD.decode("MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDh1HIdh1rqDp9EmYoOOBZHRmuwaGJuJ9n12blKB6EAqD2kQqVFSoEwzOqp/9EPn1tn9El8xDnu8C9csLsh2Spc6R3k8Aqr2Mtr5Zq0Nc4xhignvFhpT2V4i3jFnjtFF/QUGn1+IYgAWCjT0toOO4FNdAK0kO546xtOLh3Cq4rmpQIDAQAB").unwrap();
+        let error = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap_err();
+        assert!(error.to_string().contains("2048"), "{error}");
         // secp256k1.
         let der = STANDARD.decode("MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAE9VhmAUhot2f7zOQOLck2IYPViwGar8EZPwOsOodaGqETsDq6fmsQqSXjcj9aKBxW1S/xYOhXH565j6PlMHYS8A==").unwrap();
         let error = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap_err();
-        assert!(error.to_string().contains("not known"), "{error}");
+        assert!(error.to_string().contains("secp256k1"), "{error}");
     }
 }

@@ -153,12 +153,9 @@ impl KeySource {
             }
             KeySource::File(path) => {
                 let bytes = self.read_file(path)?;
-                String::from_utf8(bytes).map_err(|_| Error::Signature {
+                String::from_utf8(bytes).map_err(|e| Error::Signature {
                     message: format!("{} is no PEM", self.name()),
-                    hint: Some(
-                        "a key of keygen --embed is for signatures inside modules: sign --embed, verify --embedded"
-                            .into(),
-                    ),
+                    hint: Some(other_encoding(e.as_bytes()).into()),
                 })?
             }
         };
@@ -193,6 +190,21 @@ impl KeySource {
         tokio::task::spawn_blocking(move || this.signing())
             .await
             .map_err(|e| Error::Internal(format!("failed to open the key: {e}")))?
+    }
+}
+
+/// How to get at PEM from what is no text.
+fn other_encoding(bytes: &[u8]) -> &'static str {
+    match (bytes, bytes.len()) {
+        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => "it is UTF-16: save it as UTF-8",
+        // In wasmsign2's form: what it is, and the key, or both keys.
+        (_, 33 | 65) => {
+            "a key of keygen --embed is for signatures inside modules: sign --embed, verify --embedded"
+        }
+        ([0x30, ..], _) => {
+            "it may be DER; openssl makes PEM of it: openssl pkey -pubin -inform DER -in FILE, or, of a private key, openssl pkcs8 -topk8 -nocrypt -inform DER -in FILE"
+        }
+        _ => "a key begins with a line `-----BEGIN …-----` and ends with one `-----END …-----`",
     }
 }
 

@@ -290,7 +290,7 @@ fn key_files_that_cannot_be_used() {
         // 64 GiB.
         (costly(1 << 26), "more memory or time"),
         (costly(u64::MAX), "more memory or time"),
-        (costly(1000), "no power of two"),
+        (costly(1000), "where scrypt takes 2, 4, 8"),
         (
             fs::read_to_string(place.join("k.pub")).unwrap(),
             "is a public key",

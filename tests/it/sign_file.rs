@@ -52,7 +52,7 @@ fn a_bundle_beside_the_file() {
         ("{".into(), "makes no sense"),
         (
             good.replace("messageSignature", "dsseEnvelope"),
-            "without a signature of a file",
+            "it is an attestation, and no signature, of a file",
         ),
         (good.replace("v0.3+json", "v9"), "has the type"),
     ] {
@@ -182,7 +182,7 @@ fn no_output_is_an_input() {
     place.write("sub/x", "");
     #[cfg(unix)]
     for name in ["app.wasm", "k.key"] {
-        let link = place.join(&format!("link-to-{name}"));
+        let link = place.join(format!("link-to-{name}"));
         std::os::unix::fs::symlink(name, link).unwrap();
     }
     let refused = |args: &[&str], out: &str| {
@@ -202,7 +202,10 @@ fn no_output_is_an_input() {
     }
     let embed = ["sign", "--embed", "--key=e.key", "app.wasm", "-o", "e.key"];
     refused(&embed, "e.key");
-    place.write("verify.toml", "[[rules]]\nrepository = \"*\"\nkey = \"k.pub\"\n");
+    place.write(
+        "verify.toml",
+        "[[rules]]\nrepository = \"*\"\nkey = \"k.pub\"\n",
+    );
     let pull = ["pull", "oci:none:1", "-o"];
     for (out, more) in [
         ("k.pub", ["--key=k.pub"]),

@@ -319,7 +319,15 @@ fn bundles_that_were_changed() {
     let encoded = |value: &Value| Value::from(STANDARD.encode(value.to_string()));
     let theirs = |pointer: &str| foreign.pointer(pointer).unwrap().clone();
     let at = |rest: &str| format!("{entry}{rest}");
+    let entries = format!("{material}/tlogEntries");
+    let times = format!("{material}/timestampVerificationData/rfc3161Timestamps");
+    let many = |pointer: &str| {
+        let one = bundle.pointer(pointer).unwrap()[0].clone();
+        Value::from(vec![one; 33])
+    };
     for (pointer, value, words) in [
+        (entries.clone(), many(&entries), "33 log entries, more than"),
+        (times.clone(), many(&times), "33 timestamps, more than"),
         (
             format!("{material}/tlogEntries"),
             json!([]),
@@ -445,4 +453,37 @@ fn an_entry_for_something_else() {
     };
     good.sigstore.describe(&mixed.case.artifact.place);
     mixed.refused("what the log holds is something else");
+    // An entry that was made for this signature, but for one thing.
+    let body = STANDARD.decode(entry["canonicalizedBody"].as_str().unwrap());
+    let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    let body = &body["spec"]["hashedRekordV002"];
+    let logged = json!({"digest": body["data"]["digest"], "signature": body["signature"]});
+    for (pointer, value, words) in [
+        (
+            "/digest",
+            STANDARD.encode([0; 32]),
+            "what the log holds is something else",
+        ),
+        (
+            "/signature/content",
+            STANDARD.encode([0; 70]),
+            "what the log holds is something else",
+        ),
+        (
+            "/signature/verifier/keyDetails",
+            "PKIX_OTHER".to_owned(),
+            "the log's entry makes no sense",
+        ),
+    ] {
+        let mut request = logged.clone();
+        *request.pointer_mut(pointer).unwrap() = value.into();
+        let mut changed = bundle.clone();
+        changed["verificationMaterial"]["tlogEntries"][0] = good.sigstore.logged(&request);
+        let changed = Keyless {
+            case: good.case.beside(&changed),
+            sigstore: Sigstore::start(),
+        };
+        good.sigstore.describe(&changed.case.artifact.place);
+        changed.refused(words);
+    }
 }

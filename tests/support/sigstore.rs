@@ -151,6 +151,13 @@ impl Sigstore {
         &self.services.tsa.clock.authority
     }
 
+    /// What the log makes of a request.
+    pub fn logged(&self, request: &Value) -> Value {
+        let request = json!({"hashedRekordRequestV002": request});
+        let mut log = self.services.log.lock().unwrap();
+        log.append(&request, &Quirk::None)
+    }
+
     /// Puts `trusted_root.json` and `signing_config.json` there.
     pub fn describe(&self, place: &Place) {
         place.write("trusted_root.json", self.trusted_root().to_string());

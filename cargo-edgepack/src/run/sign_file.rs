@@ -143,7 +143,10 @@ impl App {
                 file.display(),
                 path.display()
             ),
-            hint: Some(Refusal::hint(refusal.is_by_others(), trust, "file")),
+            hint: Some(match refusal.other_form() {
+                Some(hint) => hint.to_owned(),
+                None => Refusal::hint(refusal.is_by_others(), trust, "file"),
+            }),
         })?;
         self.printer
             .verified_file(file, &path.display().to_string(), &by);

@@ -19,11 +19,12 @@ use sigstore_verify::types::bundle::VerificationMaterialContent as Material;
 use sigstore_verify::types::{Bundle, TimeRange};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage as Uses};
 use x509_cert::time::Validity;
 
 use crate::registry::failure::printable;
+use crate::sign::key;
 use crate::sign::refusal::Refusal;
 
 /// The purpose of certificates that sign code, as DER has it.
@@ -131,6 +132,15 @@ impl Authority {
         leaf.verify_for_usage(algorithms, &anchor, &through, at, usage, None, None)?;
         Ok(())
     }
+}
+
+/// The kind of the key in a bundle's certificate, where it is not the usual one.
+pub(super) fn other_kind(bundle: &Bundle) -> Option<&'static str> {
+    let certificate = bundle.signing_certificate()?;
+    let certificate = Certificate::from_der(certificate.as_bytes()).ok()?;
+    let key = certificate.tbs_certificate.subject_public_key_info;
+    let kind = key::kind_of(&key.to_der().ok()?).unwrap_or("that is not known");
+    (kind != key::USUAL).then_some(kind)
 }
 
 /// When the anchor of a chain holds, of which all from `first` on sign others.

@@ -9,7 +9,7 @@ use sigstore_verify::{
     CertificateError, Error as Failed, TransparencyLogError, VerificationPolicy, Verifier,
 };
 
-use super::authorities::Authorities;
+use super::authorities::{self, Authorities};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::oci::Digest;
@@ -21,6 +21,8 @@ use crate::sign::trust::{Identity, SignedBy};
 
 /// A file that is larger holds something else.
 const MAX_FILE: u64 = 4 << 20;
+/// Of log entries, and of timestamps, cosign reads so many of a bundle.
+const MAX_PROOFS: usize = 32;
 /// What trusted roots call themselves, with the version behind.
 /// <https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto>
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
@@ -153,6 +155,19 @@ impl Root {
             return Err(Refusal::Keyed);
         }
         let entries = &bundle.verification_material.tlog_entries;
+        let times = &bundle.verification_material.timestamp_verification_data;
+        for (what, found) in [
+            ("log entries", entries.len()),
+            ("timestamps", times.rfc3161_timestamps.len()),
+        ] {
+            if found > MAX_PROOFS {
+                return Err(Refusal::TooMany {
+                    what,
+                    found,
+                    limit: MAX_PROOFS,
+                });
+            }
+        }
         if entries.is_empty() || entries.iter().any(|e| e.inclusion_proof.is_none()) {
             return Err(Refusal::NoProof);
         }
@@ -161,7 +176,7 @@ impl Root {
             .0
             .verifier
             .verify(artifact, bundle, &policy)
-            .map_err(|e| refusal(&e))?;
+            .map_err(|e| refusal(&e, bundle))?;
         if !(result.certificate_verified() && result.sct_verified() && result.tlog_verified()) {
             return Err(Refusal::NoProof);
         }
@@ -253,11 +268,25 @@ pub(super) fn unusable(file: &Path, what: &str, command: &str, why: &str) -> Err
 }
 
 /// The verifier's reasons in the words of the others.
-fn refusal(error: &Failed) -> Refusal {
+fn refusal(error: &Failed, bundle: &Bundle) -> Refusal {
     use TransparencyLogError as Log;
     let words = printable(&error.to_string());
+    // Its log does not know the kind, or the verifier takes another hash than the signer.
+    if matches!(
+        error,
+        Failed::SignatureInvalid(_)
+            | Failed::TransparencyLog(Log::MalformedEntry(_))
+            | Failed::ArtifactMismatch(_)
+            | Failed::UnsupportedBundle(_)
+            | Failed::Crypto(_)
+    ) && let Some(kind) = authorities::other_kind(bundle)
+    {
+        return Refusal::KeyKind { kind, why: words };
+    }
     match error {
         Failed::SignatureInvalid(_) => Refusal::ChangedCertified,
+        // Of three that it says so of, this one is about the log.
+        Failed::ArtifactMismatch(why) if why.contains("hashedrekord") => Refusal::Entry(words),
         Failed::ArtifactMismatch(_) => Refusal::OtherArtifact("by its subject".into()),
         Failed::Certificate(
             CertificateError::Expired { .. } | CertificateError::NotYetValid { .. },
@@ -277,6 +306,9 @@ fn refusal(error: &Failed) -> Refusal {
             Refusal::Checkpoint(words)
         }
         Failed::TransparencyLog(Log::InclusionProof(_)) => Refusal::Proof(words),
+        Failed::TransparencyLog(Log::MalformedEntry(_)) => {
+            Refusal::senseless("the log's entry", &words)
+        }
         Failed::TransparencyLog(_) => Refusal::Entry(words),
         Failed::Timestamp(_) => Refusal::Time(words),
         _ => Refusal::Sigstore(words),

@@ -348,7 +348,10 @@ fn explain(error: &Failed, services: &SigningServices, token: &Token) -> Error {
     match status {
         None | Some(429 | 500..) => Error::Registry {
             message: format!("{who} {address} cannot be reached, or fails: {words}"),
-            hint: Some("try again later; --sign key signs with a key, --sign none does not".into()),
+            hint: Some(
+                "try again later; a key (--key) signs without services, and publish --sign none does not sign"
+                    .into(),
+            ),
         },
         Some(300..400) => Error::Signature {
             message: format!("{who} {address} redirects, and an identity token is not sent elsewhere: {words}"),
@@ -360,7 +363,14 @@ fn explain(error: &Failed, services: &SigningServices, token: &Token) -> Error {
         },
         Some(_) => Error::Signature {
             message: format!("{who} {address} refuses to take part: {words}"),
-            hint: Some("check that the token is for the audience `sigstore`, and that its issuer is known there".into()),
+            hint: Some(
+                if matches!(error, Failed::Fulcio(_)) {
+                    "check that the token is for the audience `sigstore`, and that its issuer is known there"
+                } else {
+                    "check its address and its majorApiVersion in the signing config"
+                }
+                .into(),
+            ),
         },
     }
 }
