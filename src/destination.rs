@@ -186,7 +186,8 @@ fn repository(
         .replace(NAME, &artifact.name.to_ascii_lowercase())
         .replace(VARIANT, variant.name());
     let mut repository = Repository::parse(&text)?;
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+    let path = text.split_once('/').map_or("", |(_, path)| path);
+    if path.bytes().any(|b| b.is_ascii_uppercase()) {
         warnings.push(format!(
             "`{text}` becomes {repository}: registries take repository names in lower case alone"
         ));

@@ -11,6 +11,7 @@ use crate::destination;
 use crate::error::Error;
 use crate::plan::{Embed, Overrides};
 use crate::registry::http::Options;
+use crate::registry::reference::canonical_host;
 
 /// `EDGEPACK_TARGET`: the compile target.
 pub const TARGET: &str = "EDGEPACK_TARGET";
@@ -85,6 +86,17 @@ pub fn text(name: &str) -> Result<Option<String>, Error> {
         Ok(value) => Ok(Some(value)),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => Err(Error::usage(format!("{name} is no UTF-8"))),
+    }
+}
+
+fn plain_http() -> Result<Vec<String>, Error> {
+    let hosts = list(PUBLISH_PLAIN_HTTP)?.unwrap_or_default();
+    match hosts.iter().find(|host| canonical_host(host).is_none()) {
+        None => Ok(hosts),
+        Some(wrong) => Err(Error::Usage {
+            message: format!("{PUBLISH_PLAIN_HTTP}: `{wrong}` is no registry"),
+            hint: Some("write hosts alone, such as registry.example:5000".into()),
+        }),
     }
 }
 
@@ -222,7 +234,7 @@ pub fn registry_options() -> Result<Options, Error> {
     };
     let defaults = Options::default();
     Ok(Options {
-        plain_http: list(PUBLISH_PLAIN_HTTP)?.unwrap_or_default(),
+        plain_http: plain_http()?,
         ca_files: text(CA_FILE)?.map(PathBuf::from).into_iter().collect(),
         backoff: number(RETRY_BASE_MS)?.map_or(defaults.backoff, Duration::from_millis),
         timeout: number(REGISTRY_TIMEOUT)?.map_or(defaults.timeout, |s| {

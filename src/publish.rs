@@ -312,6 +312,35 @@ fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
 /// [`Error::Io`], or [`Error::Registry`] where the first layout is damaged and for a tag
 /// that must not be moved.
 pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Published, Error> {
+    let tags = tags_in_layout(item, to, rules)?;
+    copy_bundle(&item.layout, &item.bundle, to)?;
+    let (signatures, attested) = item.sign(Place::Layout(to), false).await?;
+    if item.tags.is_empty() {
+        to.tag(&item.bundle.manifest, None)?;
+    }
+    for (name, state) in &tags {
+        if *state == TagState::Set {
+            to.tag(&item.bundle.manifest, Some(name))?;
+        }
+    }
+    Ok(Published {
+        tags,
+        signatures,
+        attested,
+        sent: 0,
+    })
+}
+
+/// What becomes of the tags of an artifact that is copied into another layout.
+///
+/// # Errors
+///
+/// [`Error::Io`], or [`Error::Registry`] for a tag that must not be moved.
+pub fn tags_in_layout(
+    item: &Item,
+    to: &Layout,
+    rules: Rules,
+) -> Result<Vec<(String, TagState)>, Error> {
     let index = to.index()?;
     let mut states = Vec::new();
     for tag in &item.tags {
@@ -331,23 +360,7 @@ pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Pu
         }
         states.push(item.found(tag, entry.map(|e| &e.digest), rules, place)?);
     }
-    copy_bundle(&item.layout, &item.bundle, to)?;
-    let (signatures, attested) = item.sign(Place::Layout(to), false).await?;
-    if item.tags.is_empty() {
-        to.tag(&item.bundle.manifest, None)?;
-    }
-    let tags = settle(&item.tags, &states, rules);
-    for (name, state) in &tags {
-        if *state == TagState::Set {
-            to.tag(&item.bundle.manifest, Some(name))?;
-        }
-    }
-    Ok(Published {
-        tags,
-        signatures,
-        attested,
-        sent: 0,
-    })
+    Ok(settle(&item.tags, &states, rules))
 }
 
 fn copy_bundle(from: &Layout, bundle: &Bundle, to: &Layout) -> Result<(), Error> {

@@ -8,6 +8,7 @@ mod ci;
 mod compare;
 mod describe;
 mod init;
+mod password;
 mod place;
 mod plan;
 mod publish;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -246,6 +246,8 @@ impl Push<'_> {
             .or_else(remembered)
             .filter(|_| !anew)
             .filter(|other| other != path && Repository::parse(&format!("{host}/{other}")).is_ok());
+        // What an earlier run has sent is not sent by this one.
+        let begun_at = OnceLock::new();
         let how = remote
             .push_blob(&Upload {
                 blob,
@@ -253,6 +255,7 @@ impl Push<'_> {
                 mount_from: elsewhere.as_deref(),
                 bookmark: Bookmark::new(self.context.cache, remote.repository(), blob),
                 on_progress: &|done| {
+                    begun_at.get_or_init(|| done);
                     (self.context.on_event)(Event::Progress {
                         item: self.number,
                         blob,
@@ -262,7 +265,9 @@ impl Push<'_> {
             })
             .await?;
         if how == Uploaded::Sent {
-            self.sent.fetch_add(blob.size, Ordering::Relaxed);
+            let before = begun_at.get().copied().unwrap_or_default();
+            self.sent
+                .fetch_add(blob.size.saturating_sub(before), Ordering::Relaxed);
         }
         report(how);
         *there = Some(path.to_owned());

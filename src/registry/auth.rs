@@ -43,8 +43,8 @@ impl Challenge {
     pub fn from_headers(request: &str, headers: &HeaderMap) -> Result<Self, Failure> {
         let mut basic = false;
         for header in headers.get_all(WWW_AUTHENTICATE) {
-            let Some(parsed) = header
-                .to_str()
+            // Names of services may have letters of any language.
+            let Some(parsed) = std::str::from_utf8(header.as_bytes())
                 .ok()
                 .and_then(|text| http_auth::parse_challenges(text).ok())
             else {
@@ -98,7 +98,21 @@ pub struct Token {
 struct TokenReply {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    #[serde(default)]
+    expires_in: serde_json::Value,
+}
+
+impl TokenReply {
+    /// Some write the seconds as text, or with a fraction.
+    fn seconds(&self) -> Option<u64> {
+        let text = match &self.expires_in {
+            serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::String(text) => text.clone(),
+            _ => return None,
+        };
+        let whole = text.trim().split('.').next().unwrap_or_default();
+        whole.parse().ok().filter(|&seconds| seconds > 0)
+    }
 }
 
 impl Token {
@@ -112,13 +126,14 @@ impl Token {
             |why: &str| Failure::protocol(request, format!("the token server's reply {why}"));
         let reply: TokenReply =
             serde_json::from_slice(body).map_err(|_| no_token("makes no sense"))?;
+        let life = reply.seconds().unwrap_or(DEFAULT_LIFE).min(86_400);
+        let life = Duration::from_secs(life);
         let value = reply
             .token
             .filter(|t| !t.is_empty())
             .or(reply.access_token)
             .filter(|t| !t.is_empty())
             .ok_or_else(|| no_token("has no token"))?;
-        let life = Duration::from_secs(reply.expires_in.unwrap_or(DEFAULT_LIFE).clamp(1, 86_400));
         Ok(Token {
             value: Secret::new(value),
             until: Instant::now() + life.saturating_sub(MARGIN).max(life / 2),
@@ -178,6 +193,10 @@ mod tests {
             }
         );
         assert_eq!(parse(&["bAsIc realm=x"]).unwrap(), Challenge::Basic);
+        let mut headers = HeaderMap::new();
+        let foreign = "Bearer realm=\"https://a.example\",service=\"Käse\"";
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(foreign).unwrap());
+        assert!(Challenge::from_headers("GET /v2/", &headers).is_ok());
         assert!(matches!(
             parse(&["Basic realm=x", r#"Bearer realm="https://a.example""#]).unwrap(),
             Challenge::Bearer { .. }
@@ -192,6 +211,10 @@ mod tests {
         for good in [
             r#"{"token":"a"}"#,
             r#"{"token":"","access_token":"a","expires_in":3}"#,
+            r#"{"token":"a","expires_in":300.0}"#,
+            r#"{"token":"a","expires_in":"300"}"#,
+            r#"{"token":"a","expires_in":-1}"#,
+            r#"{"token":"a","expires_in":null}"#,
         ] {
             let token = Token::from_reply("GET x", good.as_bytes()).unwrap();
             assert!(token.is_fresh());

@@ -176,6 +176,25 @@ fn find_in(
     Ok(found)
 }
 
+/// Entries for a part of a registry, which come before those for all of it: the file of each,
+/// and what it is for.
+///
+/// # Errors
+///
+/// [`Error::Io`] or [`Error::Registry`] for a file that cannot be read.
+pub fn narrower(host: &str) -> Result<Vec<(PathBuf, String)>, Error> {
+    let mut found = Vec::new();
+    for file in auth_files() {
+        let config = read_config(&file)?.unwrap_or_default();
+        let entries = config.get(AUTHS).and_then(Value::as_object);
+        let scopes = entries.into_iter().flat_map(Map::keys);
+        let scopes = scopes.filter_map(|key| scope_of(key));
+        let here = scopes.filter(|scope| scope.split_once('/').is_some_and(|(h, _)| h == host));
+        found.extend(here.map(|scope| (file.clone(), scope)));
+    }
+    Ok(found)
+}
+
 /// The helper for a registry, and by what name it knows it.
 fn helper_for(config: &Map<String, Value>, host: &str) -> Option<(String, String)> {
     let helpers = config.get("credHelpers")?.as_object()?;

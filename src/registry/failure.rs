@@ -52,6 +52,8 @@ pub struct Failure {
     pub altered: bool,
     /// Whether more came than was announced, or than is read.
     pub excess: bool,
+    /// Whether there was TLS, and a certificate that is not trusted.
+    pub distrusted: bool,
 }
 
 /// Method and URL for people.
@@ -81,6 +83,7 @@ impl Failure {
             hint: None,
             altered: false,
             excess: false,
+            distrusted: false,
         }
     }
 
@@ -129,6 +132,7 @@ impl Failure {
         Failure {
             retry: if refused { Retry::Never } else { Retry::Soon },
             unconnected: error.is_connect(),
+            distrusted: certificate,
             hint: if certificate {
                 Some("where the registry has a certificate of your own authority, name it with --ca-file".into())
             } else if text.contains("Connection refused") {
@@ -154,7 +158,7 @@ impl Failure {
     ) -> Self {
         let (codes, message) = match serde_json::from_slice::<OciEnvelope>(body) {
             Ok(envelope) => words(&envelope),
-            Err(_) => (Vec::new(), String::new()),
+            Err(_) => (Vec::new(), plain_words(body)),
         };
         let request = request.into();
         // What Go's and nginx's servers say to a request without TLS.
@@ -169,7 +173,9 @@ impl Failure {
                 Some(wait) => Retry::After(wait),
                 None => Retry::Soon,
             },
-            408 | 425 | 500 | 502 | 504 => Retry::Soon,
+            // What is not built in does not come by waiting.
+            501 | 505 | 511 => Retry::Never,
+            408 | 425 | 500..=599 => Retry::Soon,
             _ => Retry::Never,
         };
         Failure {
@@ -186,6 +192,7 @@ impl Failure {
             }),
             altered: false,
             excess: false,
+            distrusted: false,
         }
     }
 
@@ -225,6 +232,12 @@ impl Failure {
     fn fixed_hint(&self) -> Option<&'static str> {
         let said = self.message.to_ascii_lowercase();
         Some(match self.status?.as_u16() {
+            403 if said.contains("quota") || said.contains("storage") => {
+                "the registry has no room for this account: remove what is not needed, or raise its quota"
+            }
+            403 if self.request.starts_with("GET ") || self.request.starts_with("HEAD ") => {
+                "the account has no right to this; a token may lack the scope to read packages"
+            }
             403 => "the account has no right to this; a token may lack the scope to write packages",
             400 if self.has_code("MANIFEST_INVALID") && said.contains("media type") => {
                 "this registry takes the media types on its list alone (GitLab's older ones do not know those of Wasm): \
@@ -284,6 +297,25 @@ fn words(envelope: &OciEnvelope) -> (Vec<String>, String) {
         }
     }
     (codes, messages.join("; "))
+}
+
+/// What an error says that is no OCI error: a message in JSON, or a line of text. Pages for
+/// browsers say nothing to people here.
+fn plain_words(body: &[u8]) -> String {
+    let said = match serde_json::from_slice(body) {
+        Ok(serde_json::Value::Object(map)) => ["message", "detail", "error", "title"]
+            .into_iter()
+            .find_map(|name| map.get(name)?.as_str().map(str::to_owned)),
+        Ok(serde_json::Value::String(text)) => Some(text),
+        Ok(_) => None,
+        Err(_) => std::str::from_utf8(body).ok().map(str::to_owned),
+    };
+    let said = said.unwrap_or_default();
+    let said = said.trim();
+    if said.starts_with(['<', '{', '[']) {
+        return String::new();
+    }
+    printable(said)
 }
 
 /// Foreign text on a terminal: short, and without control characters.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -84,6 +84,8 @@ pub struct Client {
     helpers: Helpers,
     // The one registry that the credential of the options is for.
     entered: OnceLock<String>,
+    // Those that another tool's configuration gives, by registry.
+    configured: Mutex<HashMap<String, Credential>>,
     /// How it speaks.
     pub options: Options,
 }
@@ -128,12 +130,23 @@ impl Client {
             chunks: RwLock::default(),
             helpers: Helpers::default(),
             entered: OnceLock::new(),
+            configured: Mutex::default(),
             options,
         })
     }
 
+    /// Gives a credential to a registry, to come before those in files.
+    pub fn configure(&self, host: &str, credential: Credential) {
+        let mut configured = self
+            .configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        configured.insert(host.to_owned(), credential);
+    }
+
     /// What lets the user into a repository: the credential of the options, which is for one
-    /// registry alone, the first that is asked for; else what docker's and podman's files say.
+    /// registry alone, the first that is asked for; else what was given to it; else what
+    /// docker's and podman's files say.
     ///
     /// # Errors
     ///
@@ -141,6 +154,14 @@ impl Client {
     /// fails.
     pub fn credential(&self, repository: &Repository) -> Result<Option<Credential>, Error> {
         let Some(credential) = &self.options.credential else {
+            let configured = self
+                .configured
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(credential) = configured.get(repository.host()) {
+                return Ok(Some(credential.clone()));
+            }
+            drop(configured);
             return credentials::find(repository, &self.helpers);
         };
         let host = repository.host();
@@ -154,10 +175,7 @@ impl Client {
     /// What is known about a registry.
     #[must_use]
     pub fn host(&self, name: &str) -> Arc<Host> {
-        let mut hosts = self
-            .hosts
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts.entry(name.to_owned()).or_insert_with(|| {
             let mut plain = self.options.plain_http.iter();
             let named = plain.any(|h| h == name || canonical_host(h).is_some_and(|h| h == name));
@@ -416,7 +434,7 @@ fn local_proxy() -> bool {
 fn unreachable(what: String, url: &Url, error: &reqwest::Error) -> Failure {
     let mut failure = Failure::transport(what, error);
     let direct = url.host_str().is_some_and(is_loopback) && !local_proxy();
-    if failure.unconnected && !direct && proxies().next().is_some() {
+    if failure.unconnected && !failure.distrusted && !direct && proxies().next().is_some() {
         failure.hint = Some(
             "the environment names a proxy: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
                 .into(),

@@ -81,10 +81,13 @@ impl LayoutReference {
         }
         Some(Err(Error::Usage {
             message: format!("`{text}`: there is no OCI image layout"),
-            hint: Some(
-                "write oci:DIR:TAG; cargo edgepack build makes a layout in target/edgepack/oci"
-                    .into(),
-            ),
+            hint: Some(match rest.strip_prefix("//") {
+                Some(reference) => format!("for a registry, write {reference}"),
+                None => {
+                    "write oci:DIR:TAG; cargo edgepack build makes a layout in target/edgepack/oci"
+                        .into()
+                }
+            }),
         }))
     }
 }

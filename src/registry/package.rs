@@ -10,20 +10,23 @@
 )]
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use base64::Engine;
 use cargo_metadata::semver::Version;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
+use crate::environment;
 use crate::error::Error;
 use crate::oci::tag_from_version;
-use crate::registry::credentials::one_host;
+use crate::registry::credentials::{Credential, Secret, one_host};
 use crate::registry::failure::{Failure, describe};
 use crate::registry::http::{Client, MAX_REPLY, read_body};
-use crate::registry::reference::{Reference, Repository, is_loopback};
+use crate::registry::reference::{Reference, Repository, canonical_host, is_loopback};
 use crate::registry::remote::{Remote, Rights};
 use crate::registry::session::{Request, Session};
 
@@ -85,6 +88,9 @@ pub struct Config {
     namespace_registries: HashMap<String, toml::Value>,
     package_registry_overrides: HashMap<String, toml::Value>,
     registry: HashMap<String, RegistryTable>,
+    /// `WKG_REGISTRY`, which comes before all of it.
+    #[serde(skip)]
+    chosen: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +103,51 @@ struct RegistryTable {
 #[serde(default)]
 struct OciTable {
     protocol: Option<String>,
+    auth: Option<Auth>,
+}
+
+/// Holds a password.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Auth(toml::Value);
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Auth(…)")
+    }
+}
+
+#[derive(Deserialize)]
+struct NameAndPassword {
+    username: String,
+    password: String,
+}
+
+impl OciTable {
+    /// The name and the password: in a table, or as `NAME:PASSWORD` in Base64.
+    fn credential(&self) -> Option<Result<Credential, ()>> {
+        let pair = match self.auth.as_ref()?.0.clone() {
+            toml::Value::String(text) => {
+                let bytes = base64::engine::general_purpose::STANDARD_NO_PAD
+                    .decode(text.trim().trim_end_matches('='));
+                let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                text.as_deref()
+                    .and_then(|text| text.split_once(':'))
+                    .map(|(name, password)| (name.to_owned(), password.to_owned()))
+            }
+            table => table
+                .try_into::<NameAndPassword>()
+                .ok()
+                .map(|pair| (pair.username, pair.password)),
+        };
+        Some(
+            pair.ok_or(())
+                .map(|(username, password)| Credential::Password {
+                    username,
+                    password: Secret::new(password),
+                }),
+        )
+    }
 }
 
 /// What a registry says about itself, or a configuration in its place.
@@ -119,6 +170,7 @@ struct OciMetadata {
 impl Config {
     /// Reads the user's configuration of wkg: `WKG_CONFIG_FILE`, else
     /// `wasm-pkg/config.toml` in the folder for configurations; empty where there is none.
+    /// `WKG_REGISTRY` names one registry for all packages.
     ///
     /// # Errors
     ///
@@ -133,10 +185,8 @@ impl Config {
             let base = etcetera::choose_base_strategy().ok()?;
             Some(base.config_dir().join("wasm-pkg").join("config.toml"))
         });
-        let Some(path) = path else {
-            return Ok(Self::default());
-        };
-        match std::fs::read_to_string(&path) {
+        let path = path.unwrap_or_default();
+        let config: Result<Self, Error> = match std::fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|e| Error::Usage {
                 // The whole text could quote a secret.
                 message: format!(
@@ -148,7 +198,34 @@ impl Config {
             }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !explicit => Ok(Self::default()),
             Err(e) => Err(Error::io("read", path)(e)),
-        }
+        };
+        Ok(Config {
+            chosen: environment::text("WKG_REGISTRY")?,
+            ..config?
+        })
+    }
+
+    /// What it gives a package's registry to be let in with. What stands under the name of
+    /// another one than that of its OCI registry counts where this configuration has joined
+    /// the two, and not where the registry itself names somebody else.
+    fn credential(
+        &self,
+        registry: &str,
+        host: &str,
+        fetched: bool,
+    ) -> Result<Option<Credential>, Error> {
+        let names = [Some(host), Some(registry).filter(|_| !fetched)];
+        let found = names.into_iter().flatten().find_map(|name| {
+            let name = canonical_host(name)?;
+            let mut tables = self.registry.iter();
+            let table = tables.find(|(key, _)| canonical_host(key).as_ref() == Some(&name));
+            table?.1.oci.credential()
+        });
+        found.transpose().map_err(|()| {
+            Error::usage(format!(
+                "what wkg's configuration gives to log in to {registry} makes no sense"
+            ))
+        })
     }
 
     /// Registries that it says are spoken to without TLS.
@@ -163,6 +240,9 @@ impl Config {
 
     /// The registry that a package belongs to, and its metadata where they stand here.
     fn registry_of(&self, package: &Package) -> Result<(String, Option<Metadata>), Error> {
+        if let Some(registry) = &self.chosen {
+            return Ok((registry.clone(), None));
+        }
         let id = format!("{}:{}", package.namespace, package.name);
         let mapping = self
             .package_registry_overrides
@@ -252,6 +332,9 @@ impl Config {
         })?;
         if fetched && client.options.credential.is_some() && repository.host() != registry {
             return Err(one_host([&registry, repository.host()]));
+        }
+        if let Some(credential) = self.credential(&registry, repository.host(), fetched)? {
+            client.configure(repository.host(), credential);
         }
         let tag = match &package.version {
             Some(version) => tag_from_version(&version.to_string()),

@@ -110,11 +110,15 @@ impl Remote {
     pub async fn resolve(&self, version: &str) -> Result<Option<Digest>, Failure> {
         let request = Request::new(Method::HEAD, self.path(&format!("manifests/{version}")))
             .with(ACCEPT, ACCEPTED);
-        let reply = self.session.send(&request, found_or_not).await?;
+        let no_heads = |s| s == StatusCode::METHOD_NOT_ALLOWED || s == StatusCode::NOT_IMPLEMENTED;
+        let reply = self
+            .session
+            .send(&request, |s| found_or_not(s) || no_heads(s))
+            .await?;
         if reply.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        match stated_digest(&reply) {
+        match stated_digest(&reply).filter(|_| reply.status().is_success()) {
             Some(digest) => Ok(Some(digest)),
             // Not all registries say it: the manifest itself does.
             None => Ok(self.manifest(version).await?.map(|m| m.descriptor.digest)),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::registry::auth::{Challenge, Token, basic};
@@ -182,7 +182,11 @@ impl Session {
                 "a host other than the registry asks for credentials",
             ));
         }
-        let challenge = Challenge::from_headers(&what, reply.headers())?;
+        let challenge = if reply.headers().contains_key(WWW_AUTHENTICATE) {
+            Challenge::from_headers(&what, reply.headers())?
+        } else {
+            self.challenge_of_all(&what).await?
+        };
         self.host.set_challenge(&challenge);
         // With several requests at a time, another may have been told before us.
         let Authorized(refused) = Authorized::behind(reply);
@@ -203,6 +207,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// What the registry as a whole asks for: some say it there alone.
+    /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#determining-support>
+    async fn challenge_of_all(&self, what: &str) -> Result<Challenge, Failure> {
+        let request = reqwest::Request::new(Method::GET, self.host.url("/v2/")?);
+        let reply = self.client.execute(request).await?;
+        Challenge::from_headers(what, reply.headers())
     }
 
     fn unauthorized(&self, what: String, refused: bool) -> Failure {
@@ -299,10 +311,7 @@ impl Session {
             return first;
         };
         // A certificate that is not trusted is HTTPS as well.
-        let spoken = second.is_ok()
-            || second
-                .as_ref()
-                .is_err_and(|f| f.hint.as_ref().is_some_and(|h| h.contains("--ca-file")));
+        let spoken = second.as_ref().map_or_else(|f| f.distrusted, |_| true);
         if spoken {
             self.host.set_scheme(other, true);
             return second;

@@ -1,22 +1,20 @@
 //! Registries differ, and so do the ways to be known to them.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::artifact::{Artifact, REPOSITORY, TAG, log_in, run_with_input};
 use crate::support::peak;
 use crate::support::peers::{Peers, Server};
-use crate::support::registry::{Auth, Lifetime, Mount, Options, Registry, Seen, Tls};
+use crate::support::registry::{Auth, Fault, Lifetime, Mount, Options, Registry, Seen, Tls};
 use crate::support::tool::{Place, run};
 
 const LARGE: usize = 20 << 20;
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
 #[track_caller]
-fn goes_there_and_back(artifact: &Artifact, registry: &Registry, what: &str) {
+pub fn goes_there_and_back(artifact: &Artifact, registry: &Registry, what: &str) {
     let host = registry.host();
     let done = artifact.publish(&host, &[]);
     assert_eq!(done.code, 0, "{what}: {}", done.stderr);
@@ -194,178 +192,15 @@ fn tags_that_are_taken() {
     assert_eq!(registry.tags(REPOSITORY)[TAG], second.digest);
 }
 
-fn let_in(registry: &Registry, artifact: &Artifact, what: &str) {
-    goes_there_and_back(artifact, registry, what);
-    let seen = registry.requests();
-    assert!(seen.iter().any(|r| r.authorized.is_some()), "{what}");
-}
-
-/// A registry that lets in `me` with `secret`, or the token `identity`.
-fn closed(kind: &str) -> Registry {
-    let auth = if kind == "basic" {
-        Auth::basic("me", "secret")
-    } else {
-        let mut auth = Auth::bearer("me", "secret", Lifetime::Forever);
-        if let Auth::Bearer { identity_token, .. } = &mut auth {
-            *identity_token = Some("identity".to_owned());
-        }
-        auth
-    };
-    Registry::with(Options {
-        auth,
-        ..Options::default()
-    })
-}
-
 #[test]
-fn credentials_from_the_files_of_docker_and_podman() {
-    for kind in ["basic", "bearer"] {
-        let registry = closed(kind);
-        let artifact = Artifact::new(1000);
-        artifact
-            .publish(&registry.host(), &[])
-            .exits(6)
-            .says("login");
-        log_in(&artifact.place, &registry.host(), "me", "secret");
-        let_in(&registry, &artifact, "docker's");
-
-        let registry = closed(kind);
-        let artifact = Artifact::new(1000);
-        let file = log_in(&artifact.place, &registry.host(), "me", "secret");
-        let podman = artifact.place.join(".home/run/containers/auth.json");
-        fs::create_dir_all(podman.parent().unwrap()).unwrap();
-        fs::rename(&file, &podman).unwrap();
-        let_in(&registry, &artifact, "podman's");
-
-        // The nearer of two entries is the one that counts.
-        let registry = closed(kind);
-        let artifact = Artifact::new(1000);
-        let host = registry.host();
-        let file = log_in(&artifact.place, &host, "me", "guess");
-        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-        fs::rename(&file, artifact.place.join("other.json")).unwrap();
-        let right = log_in(&artifact.place, &host, "me", "secret");
-        let nearer: Value = serde_json::from_slice(&fs::read(right).unwrap()).unwrap();
-        let wrong = config["auths"][&host].clone();
-        config["auths"] = json!({&host: wrong, format!("{host}/acme"): nearer["auths"][&host]});
-        let auth_file = artifact.place.write("auth.json", config.to_string());
-        fs::remove_file(artifact.place.join(".home/.docker/config.json")).unwrap();
-        run(artifact
-            .publish_command(&host, &[])
-            .env("REGISTRY_AUTH_FILE", auth_file))
-        .exits(0);
-    }
-}
-
-#[test]
-fn an_identity_token() {
-    let registry = closed("bearer");
+fn a_registry_without_head() {
     let artifact = Artifact::new(1000);
-    let host = registry.host();
-    let config = json!({"auths": {&host: {"auth": "AAAA", "identitytoken": "identity"}}});
-    artifact
-        .place
-        .write(".home/.docker/config.json", config.to_string());
-    let_in(&registry, &artifact, "identity token");
-    let posted = registry
-        .requests()
-        .iter()
-        .any(|r| r.method == "POST" && r.path == "/token");
-    assert!(posted);
-}
-
-/// A helper as docker has them, which logs how it was called.
-fn helper(place: &Place, name: &str, secret: &str) {
-    let script = format!(
-        "#!/bin/sh\nread host\necho \"$1 $host\" >>\"$HELPER_LOG\"\n\
-         echo '{{\"ServerURL\":\"x\",\"Username\":\"me\",\"Secret\":\"{secret}\"}}'\n"
-    );
-    let file = place.write(&format!(".home/bin/docker-credential-{name}"), script);
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-#[test]
-fn credential_helpers() {
-    for key in ["credHelpers", "credsStore"] {
-        let registry = closed("bearer");
-        let artifact = Artifact::new(1000);
-        let host = registry.host();
-        helper(&artifact.place, "mine", "secret");
-        let config = if key == "credsStore" {
-            json!({key: "mine", "auths": {&host: {}}})
-        } else {
-            json!({key: {&host: "mine"}})
-        };
-        artifact
-            .place
-            .write(".home/.docker/config.json", config.to_string());
-        let path = std::env::var("PATH").unwrap();
-        let path = format!("{}:{path}", artifact.place.join(".home/bin").display());
-        let log = artifact.place.join(".home/log");
-        let done = run(artifact
-            .publish_command(&host, &[])
-            .env("PATH", path)
-            .env("HELPER_LOG", &log));
-        assert_eq!(done.code, 0, "{key}: {}", done.stderr);
-        assert!(!done.stderr.contains("secret"));
-        let log = fs::read_to_string(log).unwrap();
-        assert!(log.starts_with("get ") && log.contains(&host), "{log}");
-        // One that is not there.
-        artifact
-            .publish(&host, &["--force"])
-            .exits(6)
-            .says("docker-credential-mine");
-    }
-}
-
-#[test]
-fn to_log_in_and_out() {
-    let registry = closed("bearer");
-    let artifact = Artifact::new(1000);
-    let host = registry.host();
-    let log_in = ["login", &host, "--username", "me", "--password-stdin"];
-    let wrong = run_with_input(&mut artifact.place.command(log_in), "wr0ng-one\n").exits(6);
-    assert!(!wrong.stderr.contains("wr0ng-one"), "{}", wrong.stderr);
-    artifact.publish(&host, &[]).exits(6);
-    let done = run_with_input(&mut artifact.place.command(log_in), "secret\n").exits(0);
-    assert!(!done.stderr.contains("lets anybody in"), "{}", done.stderr);
-    assert!(!(done.stderr + &done.stdout).contains("secret"));
-    let_in(&registry, &artifact, "login");
-    artifact.place.run(["logout", &host]).exits(0);
-    registry.clear_requests();
-    artifact.publish(&host, &["--tag", "2"]).exits(6);
-    assert!(registry.requests().iter().all(|r| r.authorized.is_none()));
-    // Where nobody asks for it, a password is not known to be right.
-    let open = Registry::start();
-    let log_in = [
-        "login",
-        &open.host(),
-        "--username",
-        "me",
-        "--password-stdin",
-    ];
-    run_with_input(&mut artifact.place.command(log_in), "x\n")
-        .exits(0)
-        .says("lets anybody in");
-}
-
-#[test]
-fn anybody_may_pull() {
-    let mut auth = Auth::bearer("me", "secret", Lifetime::Forever);
-    if let Auth::Bearer { anonymous_pull, .. } = &mut auth {
-        *anonymous_pull = true;
-    }
-    let registry = Registry::with(Options {
-        auth,
-        ..Options::default()
+    let registry = Registry::start();
+    registry.fault(|request| {
+        let head = request.method == "HEAD" && request.path.contains("/manifests/");
+        head.then(|| Fault::status(405))
     });
-    let artifact = Artifact::new(1000);
-    let host = registry.host();
-    let file = log_in(&artifact.place, &host, "me", "secret");
-    artifact.publish(&host, &[]).exits(0);
-    fs::remove_file(file).unwrap();
-    artifact.pull(&host).exits(0);
-    artifact.publish(&host, &["--tag", "2"]).exits(6);
+    goes_there_and_back(&artifact, &registry, "no HEAD");
 }
 
 #[test]

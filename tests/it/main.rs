@@ -31,6 +31,7 @@ mod gitlab;
 mod hostile_registry;
 mod init;
 mod interface;
+mod logins;
 mod lowering;
 mod made_by_others;
 mod min_size;

@@ -25,7 +25,7 @@ fn passing() -> Vec<Fault> {
         Fault::Truncate(3),
         Fault::too_many(0),
     ];
-    faults.extend([500, 502, 503, 504, 408].map(Fault::status));
+    faults.extend([500, 502, 503, 504, 408, 522].map(Fault::status));
     faults
 }
 
@@ -107,16 +107,21 @@ fn a_fault_in_each_request_with_referrers() {
                 let done = artifact.publish(&registry.host(), &[]);
                 assert_eq!(done.code, 0, "{what}: {}", done.stderr);
                 assert!(registry.is_complete(REPOSITORY, TAG), "{what}");
-                let mut listed = registry.referrers(REPOSITORY, &artifact.digest);
-                listed.sort();
-                let mut wanted = referrers.to_vec();
-                wanted.sort();
-                assert_eq!(listed, wanted, "{what}");
-                for referrer in listed {
-                    assert!(registry.is_complete(REPOSITORY, &referrer), "{what}");
-                }
+                are_listed(&referrers, &artifact, &registry, &what);
             }
         }
+    }
+}
+
+#[track_caller]
+fn are_listed(referrers: &[String], artifact: &Artifact, registry: &Registry, what: &str) {
+    let mut listed = registry.referrers(REPOSITORY, &artifact.digest);
+    listed.sort();
+    let mut wanted = referrers.to_vec();
+    wanted.sort();
+    assert_eq!(listed, wanted, "{what}");
+    for referrer in listed {
+        assert!(registry.is_complete(REPOSITORY, &referrer), "{what}");
     }
 }
 
@@ -310,6 +315,28 @@ fn victim() -> (Arc<AtomicU32>, impl Fn(Signal) + Send + Sync + 'static) {
     (pid, strike)
 }
 
+/// Publishes, and ends the client without a warning once the registry has a request,
+/// which is done (`fault` is none) or not.
+fn killed(artifact: &Artifact, registry: &Registry, n: usize, fault: Option<Fault>) {
+    let (pid, strike) = victim();
+    registry.fault(move |request| {
+        if request.n != n {
+            return None;
+        }
+        strike(Signal::KILL);
+        fault.clone()
+    });
+    let mut child = artifact
+        .publish_command(&registry.host(), &[])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    pid.store(child.id(), Ordering::SeqCst);
+    let ended = child.wait().unwrap();
+    assert!(!ended.success(), "killed in request {n}");
+}
+
 #[test]
 fn a_client_that_is_killed() {
     let artifact = Artifact::new(LARGE);
@@ -320,23 +347,7 @@ fn a_client_that_is_killed() {
         let fault = (point < clean).then_some(Fault::Reset);
         let what = format!("killed in request {n} of {clean}, {fault:?}");
         let registry = Registry::start();
-        let (pid, strike) = victim();
-        registry.fault(move |request| {
-            if request.n != n {
-                return None;
-            }
-            strike(Signal::KILL);
-            fault.clone()
-        });
-        let mut child = artifact
-            .publish_command(&registry.host(), &[])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        pid.store(child.id(), Ordering::SeqCst);
-        let ended = child.wait().unwrap();
-        assert!(!ended.success(), "{what}");
+        killed(&artifact, &registry, n, fault);
         if registry.tags(REPOSITORY).contains_key(TAG) {
             is_published(&artifact, &registry, &what);
         }
@@ -344,6 +355,35 @@ fn a_client_that_is_killed() {
         let done = artifact.publish(&registry.host(), &[]);
         assert_eq!(done.code, 0, "{what}: {}", done.stderr);
         is_published(&artifact, &registry, &what);
+    }
+}
+
+/// A referrer may be there, and in no list yet.
+#[test]
+fn a_client_that_is_killed_with_referrers() {
+    let artifact = Artifact::new(SMALL);
+    let referrers = ["application/vnd.cyclonedx+json", "application/spdx+json"]
+        .map(|kind| artifact.attach(kind, kind.as_bytes()));
+    for referrers_api in [false, true] {
+        let options = Options {
+            referrers_api,
+            ..Options::default()
+        };
+        let clean = requests_of_a_push(&artifact, &options);
+        for point in 0..clean * 2 {
+            let n = point % clean;
+            let fault = (point < clean).then_some(Fault::Reset);
+            let what = format!("killed in request {n} of {clean}, {fault:?}, {referrers_api}");
+            let registry = Registry::with(options.clone());
+            killed(&artifact, &registry, n, fault);
+            if registry.tags(REPOSITORY).contains_key(TAG) {
+                are_listed(&referrers, &artifact, &registry, &what);
+            }
+            registry.heal();
+            artifact.publish(&registry.host(), &[]).exits(0);
+            assert!(registry.is_complete(REPOSITORY, TAG), "{what}");
+            are_listed(&referrers, &artifact, &registry, &what);
+        }
     }
 }
 
@@ -406,10 +446,12 @@ fn the_next_run_goes_on() {
     assert!(registry.tags(REPOSITORY).is_empty());
     registry.heal();
     registry.clear_requests();
-    artifact.publish(&registry.host(), &[]).exits(0);
+    let done = artifact.publish(&registry.host(), &["--message-format=json"]);
     is_published(&artifact, &registry, "gone on");
     let sent: u64 = registry.requests().iter().map(|r| r.received).sum();
     assert!(sent < 60 << 20, "{sent} bytes were sent again");
+    let said = done.exits(0).json()["published"][0]["sent"].as_u64();
+    assert!(said.is_some_and(|said| said <= sent), "{said:?} of {sent}");
 }
 
 /// The limit on file sizes acts like a full disk: a write stops in the middle.

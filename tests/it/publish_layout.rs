@@ -250,6 +250,23 @@ fn without_a_tag_it_is_latest() {
             .exits(0);
         read("2.1.1.wasm")
     });
+    // What is taken is said without trying.
+    let taken = [
+        "publish",
+        "1.wasm",
+        "--as-version",
+        "2.1.1",
+        "--oci-layout",
+        "L1",
+    ];
+    place
+        .run([&taken[..], &["--dry-run"]].concat())
+        .exits(6)
+        .says("--force");
+    place
+        .run([&taken[..], &["--dry-run", "--force"]].concat())
+        .exits(0);
+    assert_eq!(entries(&place, "L1"), all);
     // Where there is none, the tags are named.
     for version in ["1.0.0", "1.1.0"] {
         let file = [

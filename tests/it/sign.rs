@@ -178,7 +178,7 @@ fn publishing_signs_before_the_tag_is_set() {
 
     publish(&registry, &["--sign", "auto"])
         .exits(0)
-        .says("no key to sign with");
+        .says("there is no key, and no CI");
     publish(&registry, &["--sign", "key"])
         .exits(2)
         .says("no key");

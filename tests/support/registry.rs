@@ -43,6 +43,8 @@ pub enum Mount {
 pub struct Options {
     pub referrers_api: bool,
     pub auth: Auth,
+    /// How to log in is said at `/v2/` alone.
+    pub challenge_at_root: bool,
     pub tls: Option<Tls>,
     /// The least length of each chunk but the last.
     pub chunk_min: Option<u64>,
@@ -76,6 +78,7 @@ impl Default for Options {
         Options {
             referrers_api: true,
             auth: Auth::None,
+            challenge_at_root: false,
             tls: None,
             chunk_min: None,
             chunk_max: None,

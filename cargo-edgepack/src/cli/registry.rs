@@ -67,7 +67,7 @@ pub struct Publishing {
     /// Write into this OCI image layout in place of a registry.
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new().map(layout_folder))]
     pub oci_layout: Option<PathBuf>,
-    /// Where the version is there already, leave tags such as `latest` to what they name.
+    /// Where this artifact is there already, leave tags such as `latest` to what they name.
     #[arg(long)]
     pub skip_existing: bool,
     /// Move tags that name another artifact.

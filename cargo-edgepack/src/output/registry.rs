@@ -42,7 +42,7 @@ impl Printer {
             return;
         }
         let word = if report.dry_run {
-            "would publish (no registry was asked)"
+            "would publish (nothing was sent, and no registry asked)"
         } else {
             "published"
         };

@@ -295,29 +295,16 @@ impl App {
         mut options: Options,
         plain: Vec<String>,
     ) -> Result<Vec<Result<Published, Error>>, Error> {
-        if flags.publishing.dry_run {
-            return Ok(items
-                .iter()
-                .map(|item| {
-                    Ok(Published {
-                        tags: item
-                            .tags
-                            .iter()
-                            .map(|t| (t.name.clone(), TagState::Planned))
-                            .collect(),
-                        signatures: Vec::new(),
-                        attested: Vec::new(),
-                        sent: 0,
-                    })
-                })
-                .collect());
-        }
         let rules = Rules {
             force: flags.publishing.force,
             skip_existing: flags.publishing.skip_existing,
         };
-        if let Some(layout) = &flags.publishing.oci_layout {
-            let layout = Layout::at(layout.clone());
+        let layout = flags.publishing.oci_layout.clone().map(Layout::at);
+        if flags.publishing.dry_run {
+            let planned = |item| planned(item, layout.as_ref(), rules);
+            return Ok(items.iter().map(planned).collect());
+        }
+        if let Some(layout) = layout {
             return Ok(items
                 .iter()
                 .map(|item| {
@@ -349,6 +336,30 @@ impl App {
             Ok(publish::publish_all(items, &context).await)
         })
     }
+}
+
+/// What would become of an artifact. A layout, which is a folder of the user's, is looked at;
+/// a registry is not asked.
+fn planned(item: &Item, layout: Option<&Layout>, rules: Rules) -> Result<Published, Error> {
+    let mut tags: Vec<_> = item
+        .tags
+        .iter()
+        .map(|tag| (tag.name.clone(), TagState::Set))
+        .collect();
+    if let Some(layout) = layout {
+        tags = publish::tags_in_layout(item, layout, rules)?;
+    }
+    for (_, state) in &mut tags {
+        if *state == TagState::Set {
+            *state = TagState::Planned;
+        }
+    }
+    Ok(Published {
+        tags,
+        signatures: Vec::new(),
+        attested: Vec::new(),
+        sent: 0,
+    })
 }
 
 /// Says of what was named what would go wrong once it is built.

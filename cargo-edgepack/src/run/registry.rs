@@ -1,6 +1,5 @@
 //! Glue for the commands that speak to registries, but for `publish`.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use edgepack::exit_code;
 use edgepack::inspect::ArtifactInspection;
 use edgepack::output::{self, Pending};
 use edgepack::pull::{self, Source};
-use edgepack::registry::credentials::{self, Credential, Secret};
+use edgepack::registry::credentials::{self, Credential};
 use edgepack::registry::failure::Failure;
 use edgepack::registry::http::{Client, Options, block_on};
 use edgepack::registry::package;
@@ -23,8 +22,6 @@ use crate::cli::{Access, Inspect, Login, Logout, MessageFormat, Pull, Transport}
 use crate::progress::Progress;
 
 const LOGIN_EXAMPLE: &str = "printenv REGISTRY_TOKEN | cargo edgepack login …";
-/// A password that is longer is none.
-const MAX_PASSWORD: u64 = 1 << 20;
 
 impl App {
     pub(super) fn client(&self, options: Options) -> Result<Arc<Client>, Error> {
@@ -37,9 +34,10 @@ impl App {
     pub(super) fn options(&self, access: &Access) -> Result<Options, Error> {
         let mut options = self.transport(&access.transport)?;
         if let Some(username) = &access.username {
+            check_name(username)?;
             options.credential = Some(Credential::Password {
                 username: username.clone(),
-                password: read_password(LOGIN_EXAMPLE)?,
+                password: self.read_password(LOGIN_EXAMPLE)?,
             });
         }
         Ok(options)
@@ -193,11 +191,12 @@ impl App {
 
     pub(super) fn login(&self, flags: &Login) -> Result<u8, Error> {
         let host = reference::parse_host(&flags.host)?;
+        check_name(&flags.username)?;
         let mut options = self.transport(&flags.transport)?;
         if flags.transport.plain_http {
             options.plain_http.push(host.clone());
         }
-        let password = read_password(LOGIN_EXAMPLE)?;
+        let password = self.read_password(LOGIN_EXAMPLE)?;
         let credential = Credential::Password {
             username: flags.username.clone(),
             password: password.clone(),
@@ -212,6 +211,12 @@ impl App {
         self.printer.note(&format!(
             "logged in to {host}; the credentials are in {place}"
         ));
+        for (file, scope) in credentials::narrower(&host)? {
+            self.printer.warning(&format!(
+                "`{}` has another entry for {scope}, which comes first there",
+                file.display()
+            ));
+        }
         Ok(exit_code::OK)
     }
 
@@ -226,8 +231,25 @@ impl App {
             self.printer
                 .note(&format!("logged out of {host}: taken out of {places}"));
         }
+        for (file, scope) in credentials::narrower(&host)? {
+            self.printer.warning(&format!(
+                "`{}` still has an entry for {scope}",
+                file.display()
+            ));
+        }
         Ok(exit_code::OK)
     }
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7617#section-2>
+fn check_name(username: &str) -> Result<(), Error> {
+    if username.contains(':') || username.contains(char::is_control) {
+        return Err(Error::Usage {
+            message: "there is no `:` and no control character in the name of a user".into(),
+            hint: Some("give the name alone; the password is read from stdin".into()),
+        });
+    }
+    Ok(())
 }
 
 /// Whether what `inspect` was given is an artifact and no file.
@@ -235,22 +257,4 @@ pub(super) fn reference_in(path: &Path) -> Option<&str> {
     let text = path.to_str()?;
     let artifact = text.starts_with(LAYOUT_PREFIX) || Reference::parse(text).is_ok();
     (artifact && !path.exists()).then_some(text)
-}
-
-/// From stdin, without the newline that `echo` puts behind it.
-pub(super) fn read_password(example: &str) -> Result<Secret, Error> {
-    let mut text = String::new();
-    std::io::stdin()
-        .take(MAX_PASSWORD)
-        .read_to_string(&mut text)
-        .map_err(Error::io("read", "stdin"))?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    if password.is_empty() {
-        return Err(Error::Usage {
-            message: "there is no password on stdin".into(),
-            hint: Some(format!("pipe it in, for example: {example}")),
-        });
-    }
-    Ok(Secret::new(password.to_owned()))
 }

@@ -26,7 +26,7 @@ use edgepack::sign::statement::is_about;
 use edgepack::sign::{Format, embedded};
 use edgepack::source;
 
-use super::{App, registry, verify};
+use super::{App, verify};
 use crate::cli::{Access, FormatArg, Keygen, KeylessFlags, Sign, SignMode};
 
 /// What to sign each artifact with: flags over variables over configuration. A key is
@@ -451,7 +451,7 @@ impl App {
             return Ok(exit_code::OK);
         }
         let password: Secret = if flags.password_stdin {
-            registry::read_password("printenv KEY_PASSWORD | cargo edgepack keygen …")?
+            self.read_password("printenv KEY_PASSWORD | cargo edgepack keygen …")?
         } else {
             keys::password()?.ok_or_else(|| {
                 Error::Usage {

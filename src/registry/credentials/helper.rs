@@ -24,10 +24,13 @@ const MAX_OUTPUT: usize = 1 << 20;
 /// How long the last of what it printed may take to come, once it has ended.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Go's parser, which these programs are written for, minds no case.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
+    #[serde(default, alias = "username")]
     username: String,
+    #[serde(alias = "secret")]
     secret: String,
 }
 
@@ -43,6 +46,10 @@ pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Erro
     };
     let answer: Answer = serde_json::from_str(&said)
         .map_err(|_| failed(helper, "get", "its answer makes no sense"))?;
+    // So say some of what they do not have.
+    if answer.username.is_empty() && answer.secret.is_empty() {
+        return Ok(None);
+    }
     let secret = Secret::new(answer.secret);
     Ok(Some(if answer.username == "<token>" {
         Credential::IdentityToken(secret)

@@ -116,6 +116,14 @@ fn refused(challenge: &str) -> Box<Answer> {
 
 /// Lets a request pass, or answers it.
 pub fn check(shared: &Shared, headers: &HeaderMap, wish: Wish<'_>) -> Result<(), Box<Answer>> {
+    let answer = look(shared, headers, wish);
+    if shared.options.challenge_at_root && wish.repository.is_some() {
+        return answer.map_err(|_| Box::new(Answer::new(401)));
+    }
+    answer
+}
+
+fn look(shared: &Shared, headers: &HeaderMap, wish: Wish<'_>) -> Result<(), Box<Answer>> {
     match &shared.options.auth {
         Auth::None => Ok(()),
         Auth::Basic {
