@@ -228,7 +228,7 @@ fn authorities_at_their_word() {
             "that of no authority",
         ),
         (by_ca(&[&ca.again(&root, for_clocks), rooted]), 5, untrusted),
-        (by_ca(&[&ca.again(&root, &ended), rooted]), 5, untrusted),
+        (by_ca(&[&ca.again(&root, &ended), rooted]), 5, "had ended"),
         (by_ca(&[&below, &root.again(&root, &ended)]), 5, untrusted),
         (
             by_ca(&[&below, &root.again(&root, no_ca)]),
@@ -329,6 +329,11 @@ fn bundles_that_were_changed() {
         (entries.clone(), many(&entries), "33 log entries, more than"),
         (times.clone(), many(&times), "33 timestamps, more than"),
         (
+            format!("{entry}/integratedTime"),
+            "1700000000".into(),
+            "is none at which the certificate was valid",
+        ),
+        (
             format!("{material}/tlogEntries"),
             json!([]),
             "it has no proof that it is in a log",
@@ -376,7 +381,12 @@ fn bundles_that_were_changed() {
         ),
     ] {
         let mut changed = bundle.clone();
-        *changed.pointer_mut(&pointer).unwrap() = value;
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let parent = changed.pointer_mut(parent).unwrap();
+        match parent.as_array_mut() {
+            Some(list) => list[name.parse::<usize>().unwrap()] = value,
+            None => parent[name] = value,
+        }
         let keyless = Keyless {
             case: good.case.beside(&changed),
             sigstore: Sigstore::start(),

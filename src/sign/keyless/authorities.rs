@@ -108,8 +108,16 @@ impl Authorities {
                     done.map_err(|e| why = Some(e)).is_ok()
                 });
             if !vouched {
-                let why = why.map_or("there was none then".to_owned(), |e| e.to_string());
-                return Err(Refusal::Authority(printable(&why)));
+                return Err(Refusal::Authority(match why {
+                    None => "there was none then".into(),
+                    Some(webpki::Error::CertExpired { .. }) => {
+                        "a certificate on the way to it had ended".into()
+                    }
+                    Some(webpki::Error::CertNotValidYet { .. }) => {
+                        "a certificate on the way to it was not valid yet".into()
+                    }
+                    Some(other) => printable(&other.to_string()),
+                }));
             }
         }
         Ok(())

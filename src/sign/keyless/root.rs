@@ -181,6 +181,17 @@ impl Root {
             return Err(Refusal::NoProof);
         }
         self.0.authorities.vouch(bundle, &result)?;
+        if let Some(info) = result.certificate() {
+            // Newer logs do not sign it. One that cannot be is refused all the same, as cosign
+            // does: who writes nonsense there has something in mind.
+            let held = info.not_before..=info.not_after;
+            let times = entries.iter().filter_map(|e| e.integrated_time);
+            if let Some(time) = times.into_iter().find(|time| !held.contains(time)) {
+                return Err(Refusal::Entry(format!(
+                    "its integratedTime {time} is none at which the certificate was valid"
+                )));
+            }
+        }
         let subject = result.identity().map_or("", |i| i.as_str());
         let issuer = result.issuer().unwrap_or_default();
         if !identity.subject.matches(subject) {
@@ -276,6 +287,7 @@ fn refusal(error: &Failed, bundle: &Bundle) -> Refusal {
         error,
         Failed::SignatureInvalid(_)
             | Failed::TransparencyLog(Log::MalformedEntry(_))
+            | Failed::Certificate(CertificateError::Malformed(_))
             | Failed::ArtifactMismatch(_)
             | Failed::UnsupportedBundle(_)
             | Failed::Crypto(_)
