@@ -394,14 +394,19 @@ fn bundles_that_were_changed() {
         good.sigstore.describe(&keyless.case.artifact.place);
         keyless.refused(words);
     }
-    // As it is, it goes along with the artifact.
+}
+
+/// A bundle as it is goes along with its artifact, and with no other.
+#[test]
+fn bundles_that_were_moved() {
+    let good = Keyless::signed(Quirk::None);
+    let bundle = good.bundle();
     let moved = Keyless {
         case: good.case.beside(&bundle),
         sigstore: Sigstore::start(),
     };
     good.sigstore.describe(&moved.case.artifact.place);
     moved.verify_as(&["verify"], &by(WORKFLOW, GITHUB)).exits(0);
-    // But not with another one.
     let other = crate::support::artifact::Artifact::seeded(1000, 3);
     assert_ne!(sha256(&other.wasm), sha256(&good.case.artifact.wasm));
     let registry = crate::support::registry::Registry::start();
