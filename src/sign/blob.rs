@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
-use sha2::Digest as _;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::bundle::{self, MEDIA_TYPE, Material};
 use super::key::SigningKey;
@@ -72,7 +72,7 @@ pub fn make(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
         "messageSignature": {
             "messageDigest": {
                 "algorithm": SHA256,
-                "digest": STANDARD.encode(sha2::Sha256::digest(bytes)),
+                "digest": STANDARD.encode(Sha256::digest(bytes)),
             },
             "signature": STANDARD.encode(key.sign(bytes)?),
         },
@@ -120,11 +120,18 @@ fn refuse_other(signed: &MessageSignature, bytes: &[u8]) -> Result<(), Refusal> 
     let Some(claim) = &signed.message_digest else {
         return Ok(());
     };
-    match claim.algorithm.as_str() {
-        "" => Ok(()),
-        SHA256 if claim.digest == STANDARD.encode(sha2::Sha256::digest(bytes)) => Ok(()),
-        SHA256 => Err(Refusal::OtherFile),
-        other => Err(Refusal::OtherHash(printable(other))),
+    let digest = match claim.algorithm.as_str() {
+        "" => return Ok(()),
+        SHA256 => STANDARD.encode(Sha256::digest(bytes)),
+        // cosign hashes as the key's curve is large.
+        "SHA2_384" => STANDARD.encode(Sha384::digest(bytes)),
+        "SHA2_512" => STANDARD.encode(Sha512::digest(bytes)),
+        other => return Err(Refusal::OtherHash(printable(other))),
+    };
+    if claim.digest == digest {
+        Ok(())
+    } else {
+        Err(Refusal::OtherFile)
     }
 }
 
@@ -172,9 +179,9 @@ mod tests {
         assert_eq!(
             changed(
                 "/messageSignature/messageDigest/algorithm",
-                "SHA2_384".into()
+                "SHA3_256".into()
             ),
-            Err(Refusal::OtherHash("SHA2_384".into()))
+            Err(Refusal::OtherHash("SHA3_256".into()))
         );
         let twice = |name: &str| {
             let text = good.to_string();

@@ -1,7 +1,7 @@
 //! Keys: P-256 to sign with, and what cosign users have to verify with.
 //!
-//! cosign signs the SHA-256 of a message whatever the curve is, so that is what is
-//! verified for P-384 too; Ed25519 has a hash of its own.
+//! cosign 2 signs the SHA-256 of a message whatever the curve is, and cosign 3 a hash as
+//! long as the curve: either is verified. Ed25519 has a hash of its own.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1, ED25519,
-    EcdsaKeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, EcdsaKeyPair,
+    KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -77,7 +78,8 @@ pub(super) fn kind_of(der: &[u8]) -> Option<&'static str> {
 pub struct PublicKey {
     der: Vec<u8>,
     kind: &'static str,
-    key: ParsedPublicKey,
+    /// With each hash that signatures may be over.
+    keys: Vec<ParsedPublicKey>,
 }
 
 impl fmt::Debug for PublicKey {
@@ -106,14 +108,19 @@ impl PublicKey {
 
     fn of_der(der: &[u8], name: &str) -> Result<Self, Error> {
         let kind = kind_of(der);
-        let (kind, algorithm): (_, &'static dyn VerificationAlgorithm) = match kind {
-            Some(kind @ USUAL) => (kind, &ECDSA_P256_SHA256_ASN1),
-            Some(kind @ "ECDSA P-384") => (kind, &ECDSA_P384_SHA256_ASN1),
-            Some(kind @ "Ed25519") => (kind, &ED25519),
-            Some(kind @ "RSA") => (kind, &RSA_PKCS1_2048_8192_SHA256),
+        let (kind, algorithms): (_, &[&'static dyn VerificationAlgorithm]) = match kind {
+            Some(kind @ USUAL) => (kind, &[&ECDSA_P256_SHA256_ASN1]),
+            Some(kind @ "ECDSA P-384") => {
+                (kind, &[&ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA256_ASN1])
+            }
+            Some(kind @ "ECDSA P-521") => {
+                (kind, &[&ECDSA_P521_SHA512_ASN1, &ECDSA_P521_SHA256_ASN1])
+            }
+            Some(kind @ "Ed25519") => (kind, &[&ED25519]),
+            Some(kind @ "RSA") => (kind, &[&RSA_PKCS1_2048_8192_SHA256]),
             _ => {
                 let kind = kind.map_or("of a kind that is not known".into(), a_key_of);
-                let known = "P-256, P-384, Ed25519 and RSA verify";
+                let known = "P-256, P-384, P-521, Ed25519 and RSA verify";
                 return Err(unusable(name, &format!("it is {kind}: {known}")));
             }
         };
@@ -121,12 +128,15 @@ impl PublicKey {
             let why = "it is no RSA key of 2048 to 8192 bits that makes sense";
             return Err(unusable(name, why));
         }
-        let key = ParsedPublicKey::new(algorithm, der)
+        let keys = algorithms
+            .iter()
+            .map(|algorithm| ParsedPublicKey::new(*algorithm, der))
+            .collect::<Result<_, _>>()
             .map_err(|_| unusable(name, &format!("it is no {kind} key that makes sense")))?;
         Ok(PublicKey {
             der: der.to_vec(),
             kind,
-            key,
+            keys,
         })
     }
 
@@ -157,7 +167,8 @@ impl PublicKey {
     /// Whether the signature over the message is by this key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+        let verifies = |key: &ParsedPublicKey| key.verify_sig(message, signature).is_ok();
+        self.keys.iter().any(verifies)
     }
 }
 
@@ -424,7 +435,7 @@ mod tests {
         assert!(SigningKey::parse(&both, "k", password("pw")).is_ok());
     }
 
-    /// Made by openssl, as cosign signs: the SHA-256 for all but Ed25519.
+    /// Made by openssl, as cosign 2 and 3 sign.
     #[test]
     fn other_kinds_verify() {
         for (kind, der, signature) in [
@@ -432,6 +443,21 @@ mod tests {
                 "ECDSA P-384",
                 "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEa6X4r/pU+kWulfT0x7Tr4rohWN4YrWvMOUsiIN4Bu56jjIQBDsGOOeb8+tqU4yArBHVzQNvMkTMWYAuKTeAEfPUD53aLpf1CuAJpKNxajZkDlHPFZr2sY8ZNUasz/B4N",
                 "MGUCMQCIc62ziCgyDEKpVvw3gjqGrEi3dGHnrop35nE9zxWndpu1iZRgCYtTpm/kSWOkLoICMCALSA0Ob9kUx+/euPfG6bAZxmPdYEvwcBYo+MqXr0BoPvHS8Is4ncsOaI4hjpnQlg==",
+            ),
+            (
+                "ECDSA P-384",
+                "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEt+R/aMOr5bqC48laPchUIQPyfeBIU2mH3z3CEAxl8Wjk2JuJQNMbQ6l5YHDP2dA+Jg91yInA/+CqsYS8kgMLAtUMoGklBUF8+Tv4ajF2sJxB0Cv9izclXrtytE8sQ/dj",
+                "MGUCMQD01jHCLCXizxlH9KU5NcPiWZkt7X39gdtWVah65nL1Q5JB8kKw38G2xdggAEZGz2QCMGRo8cHnuVmHSBK583bA3UcRPOw86WAUWKHb9U1N9SoEQ0sgie18FDCoD31JK3x0Aw==",
+            ),
+            (
+                "ECDSA P-521",
+                "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBVRdd2ntSG+z/j1ol1plU3+ltMWK9eTymGMn3ypmn3XCDKErIut6btaCBDLX+U/JCw6ApIA86EZuDNwvdNVdxmBEBSMGwa/kcB7h1Znfb0l/azSDfBWm9xWYqTzI9DQkWaLDePR8Hu7+TdZQWYZvV6zTUWwo7yT8AIMbkIf7dFriRcnk=",
+                "MIGGAkF6tZ69ZoZLy5FGWEskDwLbt86yQoIyaz5m+hIuIAQfZDXPlV/ytHvvq90HpKbil+YYKeuoDDewKdKg18fVoS3CVgJBCsyMndfL1IXLe4IYIvr6uebVTlX1dLaR9vX80x6QohWgmtmzU7Ch0M30ZRpGMEjXBgYzpVEecK2mi+9ot9M1oTA=",
+            ),
+            (
+                "ECDSA P-521",
+                "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBVRdd2ntSG+z/j1ol1plU3+ltMWK9eTymGMn3ypmn3XCDKErIut6btaCBDLX+U/JCw6ApIA86EZuDNwvdNVdxmBEBSMGwa/kcB7h1Znfb0l/azSDfBWm9xWYqTzI9DQkWaLDePR8Hu7+TdZQWYZvV6zTUWwo7yT8AIMbkIf7dFriRcnk=",
+                "MIGHAkIAnpYcPyqz3gzvh42gkSi52hvpFl0wX+saB+pCcwQOC5+m30MErp72irnXMsIRK0W+tnBD1hFWTEe5yiGQm8pzggYCQTvj02p52pr9fuXU37USM8oNP0JMOgVuEnDdKtZ30B/bYuAHoF8jRIlekJ4BUyoBjq8eJ7m3mFBFyFwMpbxtFb33",
             ),
             (
                 "Ed25519",

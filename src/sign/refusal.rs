@@ -66,8 +66,8 @@ pub enum Refusal {
     /// The right key, or any, and another file.
     #[error("it signs another file")]
     OtherFile,
-    /// cosign hashes as the key is large.
-    #[error("its signature is over the file's {0}, where SHA2_256 is known")]
+    /// A hash that cosign does not use.
+    #[error("its digest is by `{0}`: SHA2_256, SHA2_384 and SHA2_512 are known")]
     OtherHash(String),
     /// An SBOM of something else.
     #[error("it is about another module, sha256:{0}")]
@@ -215,9 +215,6 @@ impl Refusal {
             ),
             Refusal::NoBundle => {
                 Some("cosign 2 writes bundles with: cosign sign-blob --new-bundle-format --bundle")
-            }
-            Refusal::OtherHash(_) => {
-                Some("cosign verify-blob knows other hashes; P-256 goes with SHA2_256")
             }
             _ => None,
         }
