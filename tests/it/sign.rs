@@ -224,7 +224,10 @@ fn layouts_are_signed_with_bundles() {
     run_tool(&copy).exits(0).says("was there");
     // It goes along to a registry.
     let registry = Registry::start();
-    artifact.publish(&registry.host(), &[]).exits(0);
+    artifact
+        .publish(&registry.host(), &[])
+        .exits(0)
+        .says("1 that the layout has");
     let reference = registry.reference(&format!("{REPOSITORY}:{TAG}"));
     run_tool(&["verify", &reference, "--key", "k.pub"]).exits(0);
     assert_eq!(registry.referrers(REPOSITORY, &artifact.digest).len(), 1);

@@ -209,6 +209,7 @@ fn no_output_is_an_input() {
     let pull = ["pull", "oci:none:1", "-o"];
     for (out, more) in [
         ("k.pub", ["--key=k.pub"]),
+        ("k.pub", ["--policy=./verify.toml"]),
         ("verify.toml", ["--policy=./verify.toml"]),
     ] {
         refused(&[&pull[..], &[out], &more].concat(), out);

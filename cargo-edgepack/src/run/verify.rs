@@ -196,14 +196,17 @@ impl App {
 impl Demands {
     /// The files that say what must hold.
     pub(super) fn files(&self, flags: &cli::Demands) -> Vec<PathBuf> {
-        let key = self.spec.key.as_deref().map(KeySource::parse);
-        let key = key.and_then(|key| Some(key.ok()?.file()?.to_owned()));
-        let root = self.spec.trusted_root.clone();
+        let rules = || self.policy.iter().flat_map(|policy| &policy.rules);
+        let keys = rules().flat_map(|rule| rule.key.iter().chain(rule.keys.iter().flatten()));
+        let keys = keys.chain(&self.spec.key).map(|key| KeySource::parse(key));
+        let keys = keys.filter_map(|key| Some(key.ok()?.file()?.to_owned()));
+        let roots = rules().filter_map(|rule| rule.trusted_root.clone());
+        let roots = roots.chain(self.spec.trusted_root.clone());
         let policy = flags.policy.as_ref().map(|named| {
             let own = named.is_empty() || is_reference(named);
             PathBuf::from(if own { policy::FILE } else { named })
         });
-        key.into_iter().chain(root).chain(policy).collect()
+        keys.chain(roots).chain(policy).collect()
     }
 
     /// Checks what a source stands for, which names a digest afterwards; nothing where

@@ -260,7 +260,14 @@ impl Keyless {
 
 /// Where to sign; each address is one that a token may be sent to.
 fn services(config: &SigningConfig) -> Result<SigningServices, String> {
-    let services = SigningServices::from_signing_config(config).map_err(|e| e.to_string())?;
+    let services = SigningServices::from_signing_config(config).map_err(|e| {
+        let why = e.to_string();
+        if why.contains("one service") {
+            format!(r#"{why}: one of each kind is asked here, as with "selector": "ANY""#)
+        } else {
+            why
+        }
+    })?;
     let addresses = [
         Some(services.fulcio_url()),
         Some(services.rekor_url()),
