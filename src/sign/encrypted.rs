@@ -205,6 +205,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_told_in_words_of_this_program() {
+        let sealed = seal(b"key", &secret("pw")).unwrap();
+        let sealed = String::from_utf8(sealed).unwrap();
+        for (text, words) in [
+            ("1".to_owned(), "expected an object"),
+            (sealed.replace("\"N\":65536", "\"N\":1"), "scrypt takes 2"),
+            (
+                sealed.replace("\"N\":65536", "\"N\":1000"),
+                "scrypt takes 2",
+            ),
+        ] {
+            let error = open(text.as_bytes(), &secret("pw"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(words) && !error.contains("struct"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn scrypt_is_not_let_loose() {
         for (n, r, p) in [
             (1 << 26, 8, 1),

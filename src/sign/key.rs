@@ -228,7 +228,7 @@ impl SigningKey {
                 return Err(Error::Signature {
                     message: format!("{name} is in another form: it holds a `{label}`"),
                     hint: Some(
-                        "openssl pkcs8 -topk8 -nocrypt -in FILE makes PKCS#8 of a P-256 key, not encrypted; cosign import-key-pair --key FILE an encrypted one of that"
+                        "openssl pkcs8 -topk8 -nocrypt -in FILE makes PKCS#8 of it, not encrypted, which is taken where it is P-256; cosign import-key-pair encrypts that"
                             .into(),
                     ),
                 });

@@ -329,6 +329,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_has_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        let utf16 = "\u{feff}-----BEGIN"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes);
+        for (bytes, words) in [
+            (utf16.collect(), "UTF-16"),
+            (
+                [&[0x30, 0x59][..], &[0xff; 89]].concat(),
+                "openssl pkey -pubin -inform DER",
+            ),
+            (vec![0xff; 33], "sign --embed"),
+            (vec![0xff; 34], "-----BEGIN"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = KeySource::File(path.clone()).public().unwrap_err();
+            let hint = error.hint().unwrap_or_default().to_owned();
+            assert!(hint.contains(words), "{words}: {hint}");
+        }
+    }
+
+    #[test]
     fn nothing_is_written_over() {
         let folder = tempfile::tempdir().unwrap();
         let prefix = folder.path().join("k").display().to_string();
