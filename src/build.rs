@@ -17,10 +17,12 @@ use crate::flags::is_example;
 use crate::levers::{BuildSize, Levers};
 use crate::plan::{CargoFlags, Group, PackagePlan};
 use crate::project::{self, Project};
-use crate::sbom::cargo::{self as sbom, Units};
+use crate::sbom::cargo::Units;
 use crate::sign::source::secret_variables;
 use crate::source;
 use crate::toolchain::{self, Nightly};
+
+mod stale;
 
 /// A file that cargo made.
 #[derive(Clone, Debug)]
@@ -214,14 +216,15 @@ pub fn compile(
         config.encoded_rustflags(&group.target, rustflags)?,
     );
 
-    let configured = packages
-        .iter()
-        .flat_map(|p| [&p.sign.key, &p.sign.embed, &p.settings.embed])
-        .filter_map(Option::as_deref);
-    for name in secret_variables(configured).iter().chain(&flags.withheld) {
-        command.env_remove(name);
+    withhold(&mut command, flags, packages);
+    for package in packages {
+        stale::forget(
+            project,
+            &project.metadata[&package.id],
+            &group.target,
+            &group.profile,
+        );
     }
-
     let mut compiled = Compilation::default();
     let mut in_code = false;
     let status = crate::tool::stream(&mut command, cancel, |line| {
@@ -233,9 +236,8 @@ pub fn compile(
             }
             _ => return,
         };
-        let for_target = |file: &Utf8PathBuf| {
-            sbom::is_for_target(file.as_std_path(), &group.target, &group.profile)
-        };
+        let for_target =
+            |file: &Utf8PathBuf| is_for_target(file.as_std_path(), &group.target, &group.profile);
         if artifact.filenames.iter().any(for_target) {
             let features = compiled.units.entry(artifact.package_id.clone());
             features
@@ -266,4 +268,82 @@ pub fn compile(
     }
     compiled.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(compiled)
+}
+
+/// Keeps secrets from build scripts.
+fn withhold(command: &mut Command, flags: &CargoFlags, packages: &[&PackagePlan]) {
+    let configured = packages
+        .iter()
+        .flat_map(|p| [&p.sign.key, &p.sign.embed, &p.settings.embed])
+        .filter_map(Option::as_deref);
+    for name in secret_variables(configured).iter().chain(&flags.withheld) {
+        command.env_remove(name);
+    }
+}
+
+/// Whether cargo made a file for the target, and not for this machine. Both may be
+/// anywhere: what is made for a target is below `TARGET/PROFILE`.
+fn is_for_target(file: &Path, target: &str, profile: &str) -> bool {
+    let folder = profile_folder(target, profile);
+    let words: Vec<_> = file.iter().collect();
+    let wanted: Vec<_> = folder.iter().collect();
+    words.windows(wanted.len()).any(|pair| pair == wanted)
+}
+
+/// Where cargo puts what it makes for a target: `TARGET/PROFILE`.
+fn profile_folder(target: &str, profile: &str) -> PathBuf {
+    // Of a specification in a file, the name counts.
+    let target = match Path::new(target).extension() {
+        Some(extension) if extension == "json" => Path::new(target).file_stem(),
+        _ => Some(target.as_ref()),
+    };
+    let profile = match profile {
+        "dev" | "test" => "debug",
+        "bench" => "release",
+        other => other,
+    };
+    Path::new(target.unwrap_or_default()).join(profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_for_the_target_are_told_from_those_for_this_machine() {
+        let wasm = "wasm32-wasip1";
+        for (file, target, profile, is) in [
+            (
+                "/w/target/wasm32-wasip1/release/deps/liba.rlib",
+                wasm,
+                "release",
+                true,
+            ),
+            (
+                "/w/target/wasm32-wasip1/debug/deps/liba.rlib",
+                wasm,
+                "dev",
+                true,
+            ),
+            ("/w/target/release/deps/liba.rlib", wasm, "release", false),
+            (
+                "/w/wasm32-wasip1/target/release/liba.so",
+                wasm,
+                "release",
+                false,
+            ),
+            (
+                "/w/target/mine/small/liba.rlib",
+                "specs/mine.json",
+                "small",
+                true,
+            ),
+        ] {
+            assert_eq!(
+                is_for_target(Path::new(file), target, profile),
+                is,
+                "{file}"
+            );
+        }
+    }
 }

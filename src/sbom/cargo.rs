@@ -217,26 +217,6 @@ fn relative(folder: &Path, workspace: &Path) -> String {
     path.to_string_lossy().replace('\\', "/")
 }
 
-/// Whether cargo made a file for the target, and not for this machine. Both may be
-/// anywhere: what is made for a target is below `TARGET/PROFILE`.
-#[must_use]
-pub fn is_for_target(file: &Path, target: &str, profile: &str) -> bool {
-    // Of a specification in a file, the name counts.
-    let target = match Path::new(target).extension() {
-        Some(extension) if extension == "json" => Path::new(target).file_stem(),
-        _ => Some(target.as_ref()),
-    };
-    let profile = match profile {
-        "dev" | "test" => "debug",
-        "bench" => "release",
-        other => other,
-    };
-    let words: Vec<_> = file.iter().collect();
-    words
-        .windows(2)
-        .any(|pair| Some(pair[0]) == target && pair[1] == profile)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,44 +249,6 @@ mod tests {
             ("/x", "../../x"),
         ] {
             assert_eq!(relative(Path::new(folder), Path::new("/w/app")), path);
-        }
-    }
-
-    #[test]
-    fn files_for_the_target_are_told_from_those_for_this_machine() {
-        let wasm = "wasm32-wasip1";
-        for (file, target, profile, is) in [
-            (
-                "/w/target/wasm32-wasip1/release/deps/liba.rlib",
-                wasm,
-                "release",
-                true,
-            ),
-            (
-                "/w/target/wasm32-wasip1/debug/deps/liba.rlib",
-                wasm,
-                "dev",
-                true,
-            ),
-            ("/w/target/release/deps/liba.rlib", wasm, "release", false),
-            (
-                "/w/wasm32-wasip1/target/release/liba.so",
-                wasm,
-                "release",
-                false,
-            ),
-            (
-                "/w/target/mine/small/liba.rlib",
-                "specs/mine.json",
-                "small",
-                true,
-            ),
-        ] {
-            assert_eq!(
-                is_for_target(Path::new(file), target, profile),
-                is,
-                "{file}"
-            );
         }
     }
 }

@@ -117,29 +117,18 @@ def write_module(path, size):
             file.write(os.urandom(min(PIECE, size - start)))
 
 
-class Registry:
-    """docker-registry with its files in a folder."""
+class Served:
+    """A program that serves a registry at a free port of this machine."""
 
-    def __init__(self, peers, folder, guarded=False):
+    def __init__(self, folder):
         folder.mkdir()
-        self.storage = folder / "storage"
         self.log = folder / "log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.host = f"127.0.0.1:{free.getsockname()[1]}"
-        config = {
-            "version": 0.1,
-            "log": {"level": "error"},
-            "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
-            "http": {"addr": self.host, "secret": "the same for every process"},
-        }
-        if guarded:
-            (folder / "htpasswd").write_text(HTPASSWD)
-            config["auth"] = {"htpasswd": {"realm": "benchmark", "path": str(folder / "htpasswd")}}
-        # JSON is YAML.
-        (folder / "config.yml").write_text(json.dumps(config))
-        with open(self.log, "wb") as log:
-            command = [peers / "docker-registry", "serve", folder / "config.yml"]
+
+    def start(self, *command):
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.DEVNULL)
         for _ in range(200):
             try:
@@ -151,7 +140,44 @@ class Registry:
             else:
                 return
         self.close()
-        raise SystemExit("docker-registry does not start")
+        raise SystemExit(f"{command[0].name} does not start")
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Crane(Served):
+    """crane's registry, which keeps all in its memory."""
+
+    def __init__(self, peers, folder):
+        super().__init__(folder)
+        self.command = [peers / "crane", "registry", "serve", "--address", self.host]
+        self.start(*self.command)
+
+    def empty(self):
+        self.close()
+        self.start(*self.command)
+
+
+class Registry(Served):
+    """docker-registry with its files in a folder."""
+
+    def __init__(self, peers, folder, guarded=False):
+        super().__init__(folder)
+        self.storage = folder / "storage"
+        config = {
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
+            "http": {"addr": self.host, "secret": "the same for every process"},
+        }
+        if guarded:
+            (folder / "htpasswd").write_text(HTPASSWD)
+            config["auth"] = {"htpasswd": {"realm": "benchmark", "path": str(folder / "htpasswd")}}
+        # JSON is YAML.
+        (folder / "config.yml").write_text(json.dumps(config))
+        self.start(peers / "docker-registry", "serve", folder / "config.yml")
 
     def empty(self):
         shutil.rmtree(self.storage, ignore_errors=True)
@@ -160,7 +186,3 @@ class Registry:
         """Methods and paths of all requests so far, from the access log."""
         time.sleep(0.3)
         return re.findall(r'"([A-Z]+) (\S+) HTTP/[0-9.]+"', self.log.read_text())
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait()

@@ -59,3 +59,4 @@ mod sign_peers;
 mod similar;
 mod spec;
 mod variants;
+mod versions;

@@ -178,7 +178,7 @@ fn publishing_signs_before_the_tag_is_set() {
 
     publish(&registry, &["--sign", "auto"])
         .exits(0)
-        .says("there is no key, and no CI");
+        .says("this run signs nothing: there is no key");
     publish(&registry, &["--sign", "key"])
         .exits(2)
         .says("no key");

@@ -157,7 +157,10 @@ fn write_artifact(text: &mut String, found: &ArtifactInspection) -> std::fmt::Re
         if let Some(target) = &component.target {
             writeln!(text, "{BOLD}world{BOLD:#} {}", target.escape_debug())?;
         }
-        writeln!(text, "{BOLD}imports{BOLD:#} (what it asks of its host)")?;
+        writeln!(
+            text,
+            "{BOLD}imports{BOLD:#} (what it asks of its host, by its config: the layer was not fetched)"
+        )?;
         for group in inspect::group(component.imports.iter().map(String::as_str)) {
             writeln!(text, "  {}", group.capability)?;
             for import in &group.imports {
