@@ -346,7 +346,7 @@ mod tests {
         ] {
             std::fs::write(&path, bytes).unwrap();
             let error = KeySource::File(path.clone()).public().unwrap_err();
-            let hint = error.hint().unwrap_or_default().to_owned();
+            let hint = error.hint().unwrap_or_default();
             assert!(hint.contains(words), "{words}: {hint}");
         }
     }
