@@ -152,6 +152,37 @@ pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// Refuses an output that is one of the files that a run reads, under whatever name: with
+/// what is written in its place, a key or a module would be gone.
+///
+/// # Errors
+///
+/// [`Error::Usage`]; `hint` says what names another one.
+pub fn refuse_input<'a>(
+    out: &Path,
+    inputs: impl IntoIterator<Item = &'a Path>,
+    hint: &str,
+) -> Result<(), Error> {
+    let real = |path: &Path| path.canonicalize().ok().filter(|real| real.is_file());
+    let Some(target) = real(out) else {
+        return Ok(());
+    };
+    match inputs
+        .into_iter()
+        .find(|&i| real(i).as_ref() == Some(&target))
+    {
+        Some(input) => Err(Error::Usage {
+            message: format!(
+                "what is written to `{}` would take the place of `{}`, which is read",
+                out.display(),
+                input.display()
+            ),
+            hint: Some(hint.to_owned()),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Writes a file under a temporary name beside it and renames it. A file that
 /// already holds these bytes is left alone; one that is replaced keeps its mode; a
 /// link keeps pointing where it did. Something that is no file (a device, a pipe)

@@ -360,6 +360,7 @@ mod tests {
             ("localhost:*", "localhost:5000/a"),
             ("r.example*", "r.example/a"),
             ("*:443/*", "localhost:443/a"),
+            (&"*".repeat(20_000), "r.example/x"),
         ] {
             let repository = Repository::parse(repository).unwrap().to_string();
             let rule = format!("[[rules]]\nrepository = \"{pattern}\"\nkey = \"k\"");
@@ -376,8 +377,8 @@ mod tests {
             ("demo", "does not name a registry"),
             ("acme/*", "`acme` is no registry"),
             ("ghcr.io/", "path"),
-            ("ghcr.io/acme*/", "path"),
-            ("ghcr.io//*", "path"),
+            ("ghcr.io/acme*/", "ends with `/`"),
+            ("ghcr.io//*", "ends with `/`"),
             ("ghcr.io/acme/../x", "path"),
             ("*:5000", "no path"),
             ("*.example:443/a", "`:443`"),
@@ -392,6 +393,10 @@ mod tests {
             ("*:05000/*", "`:05000`"),
             ("r.example/acme/-*", "can be like it"),
             ("acm?/*", "can be like it"),
+            (
+                &format!("r.example/{}", "a*".repeat(500)),
+                "1010 characters",
+            ),
         ] {
             let rule = format!("[[rules]]\nrepository = \"{pattern}\"\nkey = \"k\"");
             let error = read(&rule).unwrap_err();

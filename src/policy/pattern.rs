@@ -18,6 +18,8 @@ const WILDCARDS: [char; 2] = ['*', '?'];
 /// What names are made of.
 const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyz0123456789.-_:[]/";
 const LOCALHOST: &str = "localhost";
+/// Hosts have at most 253 characters, paths 255; what is longer would also take long.
+const MAX_PATTERN: usize = 1000;
 
 /// The pattern, with the registry in its one spelling.
 ///
@@ -28,6 +30,16 @@ pub fn parse(pattern: &str) -> Result<String, String> {
     if pattern.starts_with(LAYOUT_PREFIX) {
         return Ok(pattern.to_owned());
     }
+    // Several in a row say what one does.
+    let mut chars: Vec<char> = pattern.chars().collect();
+    chars.dedup_by(|one, before| (*one, *before) == ('*', '*'));
+    if chars.len() > MAX_PATTERN {
+        return Err(format!(
+            "it has {} characters, more than any repository's name",
+            chars.len()
+        ));
+    }
+    let pattern = &*String::from_iter(chars);
     if pattern.contains("://") {
         return Err("a repository is written without a scheme".into());
     }
@@ -46,10 +58,12 @@ pub fn parse(pattern: &str) -> Result<String, String> {
         return Ok(parsed.to_string());
     }
     takes(pattern)?;
-    if path
-        .is_some_and(|p| p.is_empty() || p.starts_with('/') || p.ends_with('/') || p.contains("//"))
-    {
-        return Err("it names no path: a repository is HOST/PATH".into());
+    match path {
+        Some("") => return Err("it names no path: a repository is HOST/PATH".into()),
+        Some(p) if p.starts_with('/') || p.ends_with('/') || p.contains("//") => {
+            return Err("a path neither begins nor ends with `/`, and has no two in a row".into());
+        }
+        _ => {}
     }
     let pattern = match path {
         Some(path) if !host.contains(WILDCARDS) => {

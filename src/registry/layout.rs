@@ -265,7 +265,7 @@ impl Layout {
 
     /// A manifest that is stored and that the index does not list itself, such as one that
     /// an index in the layout lists.
-    fn unlisted(&self, digest: Digest) -> Result<Option<Descriptor>, Error> {
+    pub(crate) fn unlisted(&self, digest: Digest) -> Result<Option<Descriptor>, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Shape {

@@ -7,18 +7,50 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use sha2::Digest as _;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::bundle::MEDIA_TYPE;
-use super::key::{PublicKey, SigningKey};
+use super::bundle::{self, MEDIA_TYPE, Material};
+use super::key::SigningKey;
 use super::refusal::Refusal;
 use super::trust::{SignedBy, Trust};
 use crate::error::Error;
+use crate::registry::failure::printable;
 
 /// What is put behind a file's name.
 const SUFFIX: &str = ".sigstore.json";
 const SHA256: &str = "SHA2_256";
+
+/// A bundle with a signature of a file, or in its place with a statement. A name that is
+/// there twice is an error, as everywhere.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Bundle {
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    verification_material: Material,
+    message_signature: Option<MessageSignature>,
+    dsse_envelope: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct MessageSignature {
+    message_digest: Option<MessageDigest>,
+    signature: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
+struct MessageDigest {
+    #[serde(default)]
+    algorithm: String,
+    #[serde(default)]
+    digest: String,
+}
 
 /// Where the bundle of a file is, unless somebody says otherwise.
 #[must_use]
@@ -40,7 +72,7 @@ pub fn make(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
         "messageSignature": {
             "messageDigest": {
                 "algorithm": SHA256,
-                "digest": STANDARD.encode(sha2::Sha256::digest(bytes)),
+                "digest": STANDARD.encode(Sha256::digest(bytes)),
             },
             "signature": STANDARD.encode(key.sign(bytes)?),
         },
@@ -55,61 +87,58 @@ pub fn make(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
 ///
 /// [`Refusal`].
 pub fn check(bundle: &[u8], bytes: &[u8], trust: &Trust) -> Result<SignedBy, Refusal> {
-    let parsed: Value =
+    let parsed: Bundle =
         serde_json::from_slice(bundle).map_err(|e| Refusal::senseless("the bundle", &e))?;
-    match trust {
-        Trust::Key(key) => by_key(&parsed, bytes, key).map(|()| SignedBy::from(key)),
-        Trust::Identity(identity) => {
-            refuse_other(&parsed, bytes)?;
-            identity.root.check_file(bundle, bytes, identity)
-        }
-    }
-}
-
-/// Whether it says of itself that it signs something else. That is a hint; what counts is
-/// the signature.
-fn refuse_other(bundle: &Value, bytes: &[u8]) -> Result<(), Refusal> {
-    let text = |name: &str| bundle["messageSignature"]["messageDigest"][name].as_str();
-    match (text("algorithm"), text("digest")) {
-        (Some(SHA256), Some(digest)) if digest != STANDARD.encode(sha2::Sha256::digest(bytes)) => {
-            Err(Refusal::OtherFile)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn by_key(bundle: &Value, bytes: &[u8], key: &PublicKey) -> Result<(), Refusal> {
-    let text = |pointer: &str| bundle.pointer(pointer).and_then(Value::as_str);
-    let kind = text("/mediaType").unwrap_or_default();
-    if kind != MEDIA_TYPE {
-        return Err(Refusal::of_type("the bundle", kind));
-    }
-    let Some(signature) = text("/messageSignature/signature") else {
-        return Err(Refusal::NoMessageSignature);
+    let signed = match (&parsed.message_signature, &parsed.dsse_envelope) {
+        (Some(signed), None) => signed,
+        (Some(_), Some(_)) => return Err(Refusal::TwoContents),
+        (None, Some(_)) => return Err(Refusal::StatementOfFile),
+        (None, None) if parsed.media_type.is_empty() => return Err(Refusal::NoBundle),
+        (None, None) => return Err(Refusal::NoMessageSignature),
     };
-    if !bundle["dsseEnvelope"].is_null() {
-        return Err(Refusal::TwoContents);
+    refuse_other(signed, bytes)?;
+    match trust {
+        Trust::Key(key) => {
+            if !bundle::is_known(&parsed.media_type) {
+                return Err(Refusal::of_type("the bundle", &parsed.media_type));
+            }
+            let signature = STANDARD
+                .decode(&signed.signature)
+                .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
+            if !key.verifies(bytes, &signature) {
+                return Err(parsed.verification_material.refusal(key));
+            }
+            Ok(SignedBy::from(key))
+        }
+        Trust::Identity(identity) => identity.root.check_file(bundle, bytes, identity),
     }
-    let signature = STANDARD
-        .decode(signature)
-        .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
-    refuse_other(bundle, bytes)?;
-    if key.verifies(bytes, &signature) {
+}
+
+/// Whether it says of itself that it signs something else. That is a hint, and need not be
+/// there; what counts is the signature.
+fn refuse_other(signed: &MessageSignature, bytes: &[u8]) -> Result<(), Refusal> {
+    let Some(claim) = &signed.message_digest else {
         return Ok(());
+    };
+    let digest = match claim.algorithm.as_str() {
+        "" => return Ok(()),
+        SHA256 => STANDARD.encode(Sha256::digest(bytes)),
+        // cosign hashes as the key's curve is large.
+        "SHA2_384" => STANDARD.encode(Sha384::digest(bytes)),
+        "SHA2_512" => STANDARD.encode(Sha512::digest(bytes)),
+        other => return Err(Refusal::OtherHash(printable(other))),
+    };
+    if claim.digest == digest {
+        Ok(())
+    } else {
+        Err(Refusal::OtherFile)
     }
-    let material = &bundle["verificationMaterial"];
-    let certified =
-        !material["certificate"].is_null() || !material["x509CertificateChain"].is_null();
-    Err(match text("/verificationMaterial/publicKey/hint") {
-        _ if certified => Refusal::Certificate,
-        Some(hint) if hint == key.hint() => Refusal::Changed,
-        Some(hint) if !hint.is_empty() => Refusal::OtherKey,
-        _ => Refusal::OtherKeyOrChanged,
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::registry::credentials::Secret;
     use crate::sign::key;
@@ -145,11 +174,41 @@ mod tests {
             changed("/messageSignature", Value::Null),
             Err(Refusal::NoMessageSignature)
         );
+        let other_name = "application/vnd.dev.sigstore.bundle+json;version=0.3";
+        assert_eq!(changed("/mediaType", other_name.into()), Ok(()));
+        assert_eq!(
+            changed(
+                "/messageSignature/messageDigest/algorithm",
+                "SHA3_256".into()
+            ),
+            Err(Refusal::OtherHash("SHA3_256".into()))
+        );
+        let twice = |name: &str| {
+            let text = good.to_string();
+            let again = format!("\"{name}\":null,\"{name}\":");
+            check(
+                text.replace(&format!("\"{name}\":"), &again).as_bytes(),
+                b"m",
+            )
+        };
+        for name in ["messageSignature", "signature", "mediaType", "algorithm"] {
+            let refused = twice(name);
+            assert!(matches!(refused, Err(Refusal::Senseless { .. })), "{name}");
+        }
+        assert_eq!(
+            check(b"{\"base64Signature\":\"\"}", b"m"),
+            Err(Refusal::NoBundle)
+        );
         let mut both = good.clone();
         both["dsseEnvelope"] = json!({});
         assert_eq!(
             check(both.to_string().as_bytes(), b"m"),
             Err(Refusal::TwoContents)
+        );
+        both["messageSignature"] = Value::Null;
+        assert_eq!(
+            check(both.to_string().as_bytes(), b"m"),
+            Err(Refusal::StatementOfFile)
         );
         let certificate = json!({"certificate": {"rawBytes": ""}});
         let mut bundle = other;

@@ -24,8 +24,17 @@ use crate::registry::failure::printable;
 /// <https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md>
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
+/// What newer bundles may be called by the rules for older ones, which readers have to know.
+/// <https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_bundle.proto>
+const OTHER_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
+
+/// Whether a bundle that says this of itself is one of version 0.3.
+pub(super) fn is_known(media_type: &str) -> bool {
+    [MEDIA_TYPE, OTHER_MEDIA_TYPE].contains(&media_type)
+}
+
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 struct Bundle {
     media_type: String,
     #[serde(default)]
@@ -36,9 +45,10 @@ struct Bundle {
     message_signature: Option<Value>,
 }
 
+/// Whose signature it says that it is: a hint.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Material {
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Material {
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<KeyHint>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,14 +57,28 @@ struct Material {
     x509_certificate_chain: Option<Value>,
 }
 
+impl Material {
+    /// Why a signature that this key did not make is there.
+    pub(super) fn refusal(&self, key: &PublicKey) -> Refusal {
+        let certified = self.certificate.is_some() || self.x509_certificate_chain.is_some();
+        match &self.public_key {
+            _ if certified => Refusal::Certificate,
+            Some(named) if named.hint == key.hint() => Refusal::Changed,
+            Some(named) if !named.hint.is_empty() => Refusal::OtherKey,
+            _ => Refusal::OtherKeyOrChanged,
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct KeyHint {
     #[serde(default)]
     hint: String,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 struct Envelope {
     payload: String,
     payload_type: String,
@@ -63,6 +87,7 @@ struct Envelope {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Signature {
     sig: String,
 }
@@ -127,7 +152,7 @@ pub fn check(
 ) -> Result<Checked, Refusal> {
     let bundle: Bundle =
         serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("the bundle", &e))?;
-    if bundle.media_type != MEDIA_TYPE {
+    if !is_known(&bundle.media_type) {
         return Err(Refusal::of_type("the bundle", &bundle.media_type));
     }
     let envelope = bundle.dsse_envelope.ok_or(Refusal::NoEnvelope)?;
@@ -148,31 +173,15 @@ pub fn check(
         .map_err(|e| Refusal::senseless("the signature's base64", &e))?;
     let by = match trust {
         Trust::Key(key) => {
-            by_key(key, &payload, &signature, &bundle.verification_material)?;
+            if !key.verifies(&pre_authentication(&payload), &signature) {
+                return Err(bundle.verification_material.refusal(key));
+            }
             SignedBy::from(key)
         }
         Trust::Identity(identity) => identity.root.check(bytes, &payload, manifest, identity)?,
     };
     let predicate = statement::check(&payload, manifest, wanted)?;
     Ok(Checked { by, predicate })
-}
-
-fn by_key(
-    key: &PublicKey,
-    payload: &[u8],
-    signature: &[u8],
-    material: &Material,
-) -> Result<(), Refusal> {
-    if key.verifies(&pre_authentication(payload), signature) {
-        return Ok(());
-    }
-    let certified = material.certificate.is_some() || material.x509_certificate_chain.is_some();
-    Err(match &material.public_key {
-        _ if certified => Refusal::Certificate,
-        Some(named) if named.hint == key.hint() => Refusal::Changed,
-        Some(named) if !named.hint.is_empty() => Refusal::OtherKey,
-        _ => Refusal::OtherKeyOrChanged,
-    })
 }
 
 #[cfg(test)]
@@ -299,6 +308,8 @@ mod tests {
         ] {
             assert_eq!(changed(pointer, value), Err(refusal), "{pointer}");
         }
+        let other_name = "application/vnd.dev.sigstore.bundle+json;version=0.3";
+        assert_eq!(changed("/mediaType", other_name.into()), Ok(()));
         assert!(matches!(
             check(b"{", &manifest, key.public()),
             Err(Refusal::Senseless { .. })

@@ -65,6 +65,7 @@ pub enum SealError {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct File {
     kdf: Kdf,
     cipher: Cipher,
@@ -72,6 +73,7 @@ struct File {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Kdf {
     name: String,
     params: Scrypt,
@@ -80,6 +82,7 @@ struct Kdf {
 
 /// The parameters of scrypt. <https://www.rfc-editor.org/rfc/rfc7914#section-2>
 #[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Scrypt {
     #[serde(rename = "N")]
     n: u64,
@@ -88,6 +91,7 @@ struct Scrypt {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 struct Cipher {
     name: String,
     nonce: String,
@@ -105,7 +109,8 @@ impl Scrypt {
             return Err(costly);
         }
         if !n.is_power_of_two() || n < 2 {
-            return Err(SealError::Damaged(format!("N is {n}, no power of two")));
+            let why = format!("N is {n}, where scrypt takes 2, 4, 8 and so on");
+            return Err(SealError::Damaged(why));
         }
         let log_n = u8::try_from(n.ilog2()).map_err(|_| costly)?;
         scrypt::Params::new(log_n, r, p).map_err(|e| SealError::Damaged(e.to_string()))
@@ -196,6 +201,28 @@ mod tests {
         for end in [0, 1, sealed.len() / 2, sealed.len() - 1] {
             let error = open(&sealed[..end], &secret("pw")).unwrap_err();
             assert!(matches!(error, SealError::Damaged(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_in_words_of_this_program() {
+        let sealed = seal(b"key", &secret("pw")).unwrap();
+        let sealed = String::from_utf8(sealed).unwrap();
+        for (text, words) in [
+            ("1".to_owned(), "expected an object"),
+            (sealed.replace("\"N\":65536", "\"N\":1"), "scrypt takes 2"),
+            (
+                sealed.replace("\"N\":65536", "\"N\":1000"),
+                "scrypt takes 2",
+            ),
+        ] {
+            let error = open(text.as_bytes(), &secret("pw"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(words) && !error.contains("struct"),
+                "{error}"
+            );
         }
     }
 

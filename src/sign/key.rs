@@ -1,15 +1,17 @@
 //! Keys: P-256 to sign with, and what cosign users have to verify with.
 //!
-//! cosign signs the SHA-256 of a message whatever the curve is, so that is what is
-//! verified for P-384 too; Ed25519 has a hash of its own.
+//! cosign 2 signs the SHA-256 of a message whatever the curve is, and cosign 3 a hash as
+//! long as the curve: either is verified. Ed25519 has a hash of its own.
 
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1, ED25519,
-    EcdsaKeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, EcdsaKeyPair,
+    KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,23 +26,60 @@ use crate::registry::credentials::Secret;
 pub const PASSWORD: &str = "COSIGN_PASSWORD";
 /// The label of a public key in PEM. <https://www.rfc-editor.org/rfc/rfc7468#section-13>
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
+/// The labels of private keys that openssl makes PKCS#8 of, which parameters may precede.
+const OTHER_FORMS: [&str; 3] = ["EC PARAMETERS", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
 /// The label of a key in PKCS#8 that is not encrypted.
 const PLAIN_LABEL: &str = "PRIVATE KEY";
 
-/// How a `SubjectPublicKeyInfo` of each kind begins, but for its lengths.
-/// <https://www.rfc-editor.org/rfc/rfc5280#section-4.1>
-const P256: &[u8] =
-    b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-const P384: &[u8] = b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
-const EDWARDS: &[u8] = b"\x30\x05\x06\x03\x2b\x65\x70";
-const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// The kind that is made, and that can sign.
+pub(super) const USUAL: &str = "ECDSA P-256";
+/// Kinds, by how the algorithm of their keys begins, which stands in public ones and in
+/// PKCS#8. <https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.7>
+const KINDS: [(&str, &[u8]); 8] = [
+    (
+        USUAL,
+        b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07",
+    ),
+    (
+        "ECDSA P-384",
+        b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22",
+    ),
+    (
+        "ECDSA P-521",
+        b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23",
+    ),
+    (
+        "ECDSA secp256k1",
+        b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x0a",
+    ),
+    (
+        "ECDSA on a curve without a name",
+        b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x30",
+    ),
+    ("ECDSA", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"),
+    ("Ed25519", b"\x30\x05\x06\x03\x2b\x65\x70"),
+    (
+        "RSA",
+        b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00",
+    ),
+];
+
+/// Which kind of key a `SubjectPublicKeyInfo`, or PKCS#8, holds.
+pub(super) fn kind_of(der: &[u8]) -> Option<&'static str> {
+    // Behind the headers of a sequence, or two, and of the version in PKCS#8.
+    let begins =
+        |with: &[u8]| (2..=11).any(|at| der.get(at..).is_some_and(|d| d.starts_with(with)));
+    let found = KINDS.iter().find(|(_, with)| begins(with));
+    found.map(|(kind, _)| *kind)
+}
 
 /// A key to verify with.
 #[derive(Clone)]
 pub struct PublicKey {
     der: Vec<u8>,
     kind: &'static str,
-    key: ParsedPublicKey,
+    /// With each hash that signatures may be over.
+    keys: Vec<ParsedPublicKey>,
 }
 
 impl fmt::Debug for PublicKey {
@@ -68,29 +107,36 @@ impl PublicKey {
     }
 
     fn of_der(der: &[u8], name: &str) -> Result<Self, Error> {
-        // Two bytes of a sequence's header, or up to four in longer keys.
-        let begins =
-            |with: &[u8]| (2..=4).any(|at| der.get(at..).is_some_and(|d| d.starts_with(with)));
-        let (kind, algorithm): (_, &'static dyn VerificationAlgorithm) = if begins(P256) {
-            ("ECDSA P-256", &ECDSA_P256_SHA256_ASN1)
-        } else if begins(P384) {
-            ("ECDSA P-384", &ECDSA_P384_SHA256_ASN1)
-        } else if begins(EDWARDS) {
-            ("Ed25519", &ED25519)
-        } else if begins(RSA) {
-            ("RSA", &RSA_PKCS1_2048_8192_SHA256)
-        } else {
-            return Err(unusable(
-                name,
-                "it is of a kind that is not known: P-256, P-384, Ed25519 and RSA are",
-            ));
+        let kind = kind_of(der);
+        let (kind, algorithms): (_, &[&'static dyn VerificationAlgorithm]) = match kind {
+            Some(kind @ USUAL) => (kind, &[&ECDSA_P256_SHA256_ASN1]),
+            Some(kind @ "ECDSA P-384") => {
+                (kind, &[&ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA256_ASN1])
+            }
+            Some(kind @ "ECDSA P-521") => {
+                (kind, &[&ECDSA_P521_SHA512_ASN1, &ECDSA_P521_SHA256_ASN1])
+            }
+            Some(kind @ "Ed25519") => (kind, &[&ED25519]),
+            Some(kind @ "RSA") => (kind, &[&RSA_PKCS1_2048_8192_SHA256]),
+            _ => {
+                let kind = kind.map_or("of a kind that is not known".into(), a_key_of);
+                let known = "P-256, P-384, P-521, Ed25519 and RSA verify";
+                return Err(unusable(name, &format!("it is {kind}: {known}")));
+            }
         };
-        let key = ParsedPublicKey::new(algorithm, der)
+        if kind == "RSA" && PublicEncryptingKey::from_der(der).is_err() {
+            let why = "it is no RSA key of 2048 to 8192 bits that makes sense";
+            return Err(unusable(name, why));
+        }
+        let keys = algorithms
+            .iter()
+            .map(|algorithm| ParsedPublicKey::new(*algorithm, der))
+            .collect::<Result<_, _>>()
             .map_err(|_| unusable(name, &format!("it is no {kind} key that makes sense")))?;
         Ok(PublicKey {
             der: der.to_vec(),
             kind,
-            key,
+            keys,
         })
     }
 
@@ -121,7 +167,8 @@ impl PublicKey {
     /// Whether the signature over the message is by this key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+        let verifies = |key: &ParsedPublicKey| key.verify_sig(message, signature).is_ok();
+        self.keys.iter().any(verifies)
     }
 }
 
@@ -177,6 +224,15 @@ impl SigningKey {
                     hint: Some("name the .key file that was made with it".into()),
                 });
             }
+            label if OTHER_FORMS.contains(&label) => {
+                return Err(Error::Signature {
+                    message: format!("{name} is in another form: it holds a `{label}`"),
+                    hint: Some(
+                        "openssl pkcs8 -topk8 -nocrypt -in FILE makes PKCS#8 of it, not encrypted, which is taken where it is P-256; cosign import-key-pair encrypts that"
+                            .into(),
+                    ),
+                });
+            }
             label => {
                 return Err(Error::Signature {
                     message: format!("{name} cannot be used: it holds a `{}`", shown(label)),
@@ -193,8 +249,14 @@ impl SigningKey {
     fn of_pkcs8(pkcs8: &[u8], name: &str) -> Result<Self, Error> {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map_err(|_| {
+                let why = match kind_of(pkcs8) {
+                    Some(kind) if kind != USUAL => {
+                        format!("it is {}, and signing takes {USUAL}", a_key_of(kind))
+                    }
+                    _ => format!("it is no {USUAL} key that makes sense"),
+                };
                 Error::Signature {
-                    message: format!("{name} cannot be used: it is no ECDSA P-256 key"),
+                    message: format!("{name} cannot be used: {why}"),
                     hint: Some("cargo edgepack keygen makes one".into()),
                 }
             })?;
@@ -268,13 +330,30 @@ fn encode(label: &str, contents: Vec<u8>) -> String {
 }
 
 fn block_of(text: &str, name: &str) -> Result<pem::Pem, Error> {
-    pem::parse(text).map_err(|_| Error::Signature {
+    let block = pem::parse(text).map_err(|_| Error::Signature {
         message: format!("{name} holds no key, or one that is cut short: it is no PEM"),
         hint: Some(
             "a key begins with a line `-----BEGIN …-----` and ends with one `-----END …-----`"
                 .into(),
         ),
-    })
+    })?;
+    // One of several would count, and nothing would say which.
+    let begins = format!("-----BEGIN {}-----", block.tag());
+    let several = text.matches(&begins).count();
+    if several > 1 {
+        return Err(Error::Signature {
+            message: format!("{name} cannot be used: it holds {several} keys"),
+            hint: Some(
+                "put each key into a file of its own; a rule of a policy takes several: keys = [..]"
+                    .into(),
+            ),
+        });
+    }
+    Ok(block)
+}
+
+fn a_key_of(kind: &str) -> String {
+    format!("a key of the kind {kind}")
 }
 
 fn unusable(name: &str, why: &str) -> Error {
@@ -313,6 +392,9 @@ mod tests {
         assert!(!format!("{key:?}").contains("pair"));
     }
 
+    /// Made by openssl, and used for nothing.
+    const ED25519_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIMho5VrtVGNwC+sW6yJdq366665lHSycvOiyGpmsj/rI\n-----END PRIVATE KEY-----\n";
+
     #[test]
     fn says_what_is_wrong_with_a_key() {
         let made = generate(&Secret::new("pw".into())).unwrap();
@@ -330,6 +412,12 @@ mod tests {
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
                 "no ECDSA P-256 key",
             ),
+            (ED25519_KEY, "a key of the kind Ed25519, and signing takes"),
+            (
+                "-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n",
+                "is in another form",
+            ),
+            (&[made.private.as_str(); 2].concat(), "it holds 2 keys"),
         ] {
             let error = SigningKey::parse(text, "k", password("no")).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
@@ -339,9 +427,15 @@ mod tests {
         assert!(error.to_string().contains("no password"), "{error}");
         let error = PublicKey::parse(&made.private, "k").unwrap_err();
         assert!(error.to_string().contains("is a private key"), "{error}");
+        let two = [&made.public, &made.public[..]].concat();
+        let error = PublicKey::parse(&two, "k").unwrap_err();
+        assert!(error.to_string().contains("it holds 2 keys"), "{error}");
+        // The public half may stand behind the private one.
+        let both = [&made.private, &made.public[..]].concat();
+        assert!(SigningKey::parse(&both, "k", password("pw")).is_ok());
     }
 
-    /// Made by openssl, as cosign signs: the SHA-256 for all but Ed25519.
+    /// Made by openssl, as cosign 2 and 3 sign.
     #[test]
     fn other_kinds_verify() {
         for (kind, der, signature) in [
@@ -349,6 +443,21 @@ mod tests {
                 "ECDSA P-384",
                 "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEa6X4r/pU+kWulfT0x7Tr4rohWN4YrWvMOUsiIN4Bu56jjIQBDsGOOeb8+tqU4yArBHVzQNvMkTMWYAuKTeAEfPUD53aLpf1CuAJpKNxajZkDlHPFZr2sY8ZNUasz/B4N",
                 "MGUCMQCIc62ziCgyDEKpVvw3gjqGrEi3dGHnrop35nE9zxWndpu1iZRgCYtTpm/kSWOkLoICMCALSA0Ob9kUx+/euPfG6bAZxmPdYEvwcBYo+MqXr0BoPvHS8Is4ncsOaI4hjpnQlg==",
+            ),
+            (
+                "ECDSA P-384",
+                "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEt+R/aMOr5bqC48laPchUIQPyfeBIU2mH3z3CEAxl8Wjk2JuJQNMbQ6l5YHDP2dA+Jg91yInA/+CqsYS8kgMLAtUMoGklBUF8+Tv4ajF2sJxB0Cv9izclXrtytE8sQ/dj",
+                "MGUCMQD01jHCLCXizxlH9KU5NcPiWZkt7X39gdtWVah65nL1Q5JB8kKw38G2xdggAEZGz2QCMGRo8cHnuVmHSBK583bA3UcRPOw86WAUWKHb9U1N9SoEQ0sgie18FDCoD31JK3x0Aw==",
+            ),
+            (
+                "ECDSA P-521",
+                "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBVRdd2ntSG+z/j1ol1plU3+ltMWK9eTymGMn3ypmn3XCDKErIut6btaCBDLX+U/JCw6ApIA86EZuDNwvdNVdxmBEBSMGwa/kcB7h1Znfb0l/azSDfBWm9xWYqTzI9DQkWaLDePR8Hu7+TdZQWYZvV6zTUWwo7yT8AIMbkIf7dFriRcnk=",
+                "MIGGAkF6tZ69ZoZLy5FGWEskDwLbt86yQoIyaz5m+hIuIAQfZDXPlV/ytHvvq90HpKbil+YYKeuoDDewKdKg18fVoS3CVgJBCsyMndfL1IXLe4IYIvr6uebVTlX1dLaR9vX80x6QohWgmtmzU7Ch0M30ZRpGMEjXBgYzpVEecK2mi+9ot9M1oTA=",
+            ),
+            (
+                "ECDSA P-521",
+                "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBVRdd2ntSG+z/j1ol1plU3+ltMWK9eTymGMn3ypmn3XCDKErIut6btaCBDLX+U/JCw6ApIA86EZuDNwvdNVdxmBEBSMGwa/kcB7h1Znfb0l/azSDfBWm9xWYqTzI9DQkWaLDePR8Hu7+TdZQWYZvV6zTUWwo7yT8AIMbkIf7dFriRcnk=",
+                "MIGHAkIAnpYcPyqz3gzvh42gkSi52hvpFl0wX+saB+pCcwQOC5+m30MErp72irnXMsIRK0W+tnBD1hFWTEe5yiGQm8pzggYCQTvj02p52pr9fuXU37USM8oNP0JMOgVuEnDdKtZ30B/bYuAHoF8jRIlekJ4BUyoBjq8eJ7m3mFBFyFwMpbxtFb33",
             ),
             (
                 "Ed25519",
@@ -368,9 +477,13 @@ mod tests {
             assert!(key.verifies(b"message", &signature), "{kind}");
             assert!(!key.verifies(b"messagf", &signature), "{kind}");
         }
+        // RSA with 1024 bits.
+        let der = STANDARD.decode("MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDh1HIdh1rqDp9EmYoOOBZHRmuwaGJuJ9n12blKB6EAqD2kQqVFSoEwzOqp/9EPn1tn9El8xDnu8C9csLsh2Spc6R3k8Aqr2Mtr5Zq0Nc4xhignvFhpT2V4i3jFnjtFF/QUGn1+IYgAWCjT0toOO4FNdAK0kO546xtOLh3Cq4rmpQIDAQAB").unwrap();
+        let error = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap_err();
+        assert!(error.to_string().contains("2048"), "{error}");
         // secp256k1.
         let der = STANDARD.decode("MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAE9VhmAUhot2f7zOQOLck2IYPViwGar8EZPwOsOodaGqETsDq6fmsQqSXjcj9aKBxW1S/xYOhXH565j6PlMHYS8A==").unwrap();
         let error = PublicKey::parse(&encode(PUBLIC_LABEL, der), "k").unwrap_err();
-        assert!(error.to_string().contains("not known"), "{error}");
+        assert!(error.to_string().contains("secp256k1"), "{error}");
     }
 }

@@ -13,6 +13,8 @@ pub mod token;
 #[cfg(not(feature = "keyless"))]
 mod absent;
 #[cfg(feature = "keyless")]
+mod authorities;
+#[cfg(feature = "keyless")]
 mod root;
 #[cfg(feature = "keyless")]
 mod signer;

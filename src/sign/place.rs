@@ -75,7 +75,12 @@ impl Place<'_> {
                     m.digest.as_str() == version
                         || crate::registry::layout::tag_of(m) == Some(version)
                 });
-                let Some(descriptor) = found else {
+                // As in a registry, what no tag names any more is there by its digest.
+                let unlisted = || match version.parse() {
+                    Ok(digest) => layout.unlisted(digest).map_err(|_| Refusal::Altered),
+                    Err(_) => Ok(None),
+                };
+                let Some(descriptor) = found.map_or_else(unlisted, |found| Ok(Some(found)))? else {
                     return Ok(None);
                 };
                 let bytes = layout.read(&descriptor).map_err(|_| Refusal::Altered)?;

@@ -54,12 +54,21 @@ pub enum Refusal {
     /// A bundle about a file holds a signature of its bytes.
     #[error("it is a bundle without a signature of a file")]
     NoMessageSignature,
+    /// A bundle about a file may hold an attestation too: `cosign attest-blob`.
+    #[error("it is an attestation, and no signature, of a file")]
+    StatementOfFile,
+    /// The form of cosign 2 without `--new-bundle-format`.
+    #[error("it is no bundle of Sigstore's: it has no mediaType")]
+    NoBundle,
     /// One signature has two things that it may be of.
     #[error("it is a bundle with both a DSSE envelope and a signature of a file")]
     TwoContents,
     /// The right key, or any, and another file.
     #[error("it signs another file")]
     OtherFile,
+    /// A hash that cosign does not use.
+    #[error("its digest is by `{0}`: SHA2_256, SHA2_384 and SHA2_512 are known")]
+    OtherHash(String),
     /// An SBOM of something else.
     #[error("it is about another module, sha256:{0}")]
     OtherModule(String),
@@ -127,6 +136,26 @@ pub enum Refusal {
     /// What is in the log is something else.
     #[error("what the log holds is something else: {0}")]
     Entry(String),
+    /// Not what today's logs are for.
+    #[error(
+        "its certificate is for a key of the kind {kind}, and without a key ECDSA P-256 with SHA-256 is known: {why}"
+    )]
+    KeyKind {
+        /// The certificate's.
+        kind: &'static str,
+        /// The verifier's words.
+        why: String,
+    },
+    /// More than anybody needs: each one costs time.
+    #[error("it has {found} {what}, more than the {limit} that are looked at")]
+    TooMany {
+        /// Log entries, or timestamps.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many are looked at.
+        limit: usize,
+    },
     /// No clock that is trusted.
     #[error("when it was made is not proved: {0}")]
     Time(String),
@@ -175,6 +204,20 @@ impl Refusal {
                 | Refusal::OtherIdentity { .. }
                 | Refusal::OtherIssuer { .. }
         )
+    }
+
+    /// What to do where a file's bundle may be good, and is of another form.
+    #[must_use]
+    pub fn other_form(&self) -> Option<&'static str> {
+        match self {
+            Refusal::StatementOfFile => Some(
+                "name a signature's bundle: of cargo edgepack sign FILE, or of cosign sign-blob --bundle",
+            ),
+            Refusal::NoBundle => {
+                Some("cosign 2 writes bundles with: cosign sign-blob --new-bundle-format --bundle")
+            }
+            _ => None,
+        }
     }
 
     /// What to look at, where what does not count is about `what`.

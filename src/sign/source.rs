@@ -109,6 +109,15 @@ impl KeySource {
         }
     }
 
+    /// The file that it is in, where it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            KeySource::File(path) => Some(path),
+            KeySource::Variable(_) => None,
+        }
+    }
+
     /// The key's bytes, in whatever form.
     ///
     /// # Errors
@@ -144,12 +153,9 @@ impl KeySource {
             }
             KeySource::File(path) => {
                 let bytes = self.read_file(path)?;
-                String::from_utf8(bytes).map_err(|_| Error::Signature {
+                String::from_utf8(bytes).map_err(|e| Error::Signature {
                     message: format!("{} is no PEM", self.name()),
-                    hint: Some(
-                        "a key of keygen --embed is for signatures inside modules: sign --embed, verify --embedded"
-                            .into(),
-                    ),
+                    hint: Some(other_encoding(e.as_bytes()).into()),
                 })?
             }
         };
@@ -184,6 +190,21 @@ impl KeySource {
         tokio::task::spawn_blocking(move || this.signing())
             .await
             .map_err(|e| Error::Internal(format!("failed to open the key: {e}")))?
+    }
+}
+
+/// How to get at PEM from what is no text.
+fn other_encoding(bytes: &[u8]) -> &'static str {
+    match (bytes, bytes.len()) {
+        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => "it is UTF-16: save it as UTF-8",
+        // In wasmsign2's form: what it is, and the key, or both keys.
+        (_, 33 | 65) => {
+            "a key of keygen --embed is for signatures inside modules: sign --embed, verify --embedded"
+        }
+        ([0x30, ..], _) => {
+            "it may be DER; openssl makes PEM of it: openssl pkey -pubin -inform DER -in FILE, or, of a private key, openssl pkcs8 -topk8 -nocrypt -inform DER -in FILE"
+        }
+        _ => "a key begins with a line `-----BEGIN …-----` and ends with one `-----END …-----`",
     }
 }
 
@@ -305,6 +326,29 @@ mod tests {
         assert!(KeySource::parse("env:").is_err());
         assert!(KeySource::parse("").is_err());
         assert!(KeySource::parse("--json").is_err());
+    }
+
+    #[test]
+    fn what_is_no_text_has_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        let utf16 = "\u{feff}-----BEGIN"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes);
+        for (bytes, words) in [
+            (utf16.collect(), "UTF-16"),
+            (
+                [&[0x30, 0x59][..], &[0xff; 89]].concat(),
+                "openssl pkey -pubin -inform DER",
+            ),
+            (vec![0xff; 33], "sign --embed"),
+            (vec![0xff; 34], "-----BEGIN"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = KeySource::File(path.clone()).public().unwrap_err();
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(words), "{words}: {hint}");
+        }
     }
 
     #[test]

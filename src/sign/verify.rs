@@ -71,7 +71,15 @@ pub async fn resolve(place: Place<'_>, version: &str) -> Result<(Descriptor, Vec
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(Error::Registry {
             message: format!("{} has no `{version}`", place.name()),
-            hint: Some("check the reference, and whether you are logged in".into()),
+            hint: Some(match place {
+                Place::Remote(_) => "check the reference, and whether you are logged in".into(),
+                Place::Layout(layout) => {
+                    format!(
+                        "see {}/index.json for what is there",
+                        layout.folder().display()
+                    )
+                }
+            }),
         }),
         Err(Trouble::Failed(error)) => Err(error),
         Err(Trouble::Refused(refusal)) => Err(Error::Signature {

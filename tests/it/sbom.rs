@@ -360,7 +360,7 @@ fn a_file_says_what_it_knows_of_itself() {
         place
             .run(["sbom", "demo.wasm", "-o", output])
             .exits(2)
-            .says("would take the place of `demo.wasm`");
+            .says("would take the place of `demo.wasm`, which is read");
     }
     assert_eq!(fs::read(place.join("demo.wasm")).unwrap(), bytes);
     place.run(["sbom", "missing.wasm"]).exits(1);

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::support::artifact::{Artifact, REPOSITORY, TAG, run_with_input};
+use crate::support::artifact::{Artifact, REPOSITORY, TAG, module, run_with_input};
 use crate::support::registry::{Fault, Options, Registry};
 use crate::support::signed::{Case, PASSWORD, keygen, sig_tag, tool, without_referrers};
 use crate::support::tool::{Place, run};
@@ -224,10 +224,38 @@ fn layouts_are_signed_with_bundles() {
     run_tool(&copy).exits(0).says("was there");
     // It goes along to a registry.
     let registry = Registry::start();
-    artifact.publish(&registry.host(), &[]).exits(0);
+    artifact
+        .publish(&registry.host(), &[])
+        .exits(0)
+        .says("1 that the layout has");
     let reference = registry.reference(&format!("{REPOSITORY}:{TAG}"));
     run_tool(&["verify", &reference, "--key", "k.pub"]).exits(0);
     assert_eq!(registry.referrers(REPOSITORY, &artifact.digest).len(), 1);
+    // What the tag named before is there by its digest, with its signatures, as in a registry.
+    artifact.place.write("other.wasm", module(1000, 9));
+    let other = [
+        "publish",
+        "other.wasm",
+        "--oci-layout",
+        "copy",
+        "--name",
+        "app",
+    ];
+    let other = [
+        &other[..],
+        &["--as-version", TAG, "--force", "--sign", "none"],
+    ]
+    .concat();
+    run_tool(&other).exits(0);
+    run_tool(&["verify", "oci:copy:1.0.0", "--key", "k.pub"])
+        .exits(5)
+        .says("is not signed");
+    let before = format!("oci:copy@{}", artifact.digest);
+    run_tool(&["verify", &before, "--key", "k.pub"]).exits(0);
+    let never = format!("oci:copy@sha256:{}", "0".repeat(64));
+    run_tool(&["verify", &never, "--key", "k.pub"])
+        .exits(6)
+        .says_not("logged in");
 }
 
 #[test]
@@ -290,7 +318,7 @@ fn key_files_that_cannot_be_used() {
         // 64 GiB.
         (costly(1 << 26), "more memory or time"),
         (costly(u64::MAX), "more memory or time"),
-        (costly(1000), "no power of two"),
+        (costly(1000), "where scrypt takes 2, 4, 8"),
         (
             fs::read_to_string(place.join("k.pub")).unwrap(),
             "is a public key",

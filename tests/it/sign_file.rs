@@ -52,7 +52,7 @@ fn a_bundle_beside_the_file() {
         ("{".into(), "makes no sense"),
         (
             good.replace("messageSignature", "dsseEnvelope"),
-            "without a signature of a file",
+            "it is an attestation, and no signature, of a file",
         ),
         (good.replace("v0.3+json", "v9"), "has the type"),
     ] {
@@ -172,4 +172,49 @@ fn inside_the_file() {
     assert!(fs::read(place.join("plain.wasm")).unwrap() == before);
     tool(&place, &["sign", "--detach", "app.wasm"]).exits(0);
     assert!(fs::read(place.join("app.wasm")).unwrap() == before);
+}
+
+/// What is written takes the place of nothing that is read.
+#[test]
+fn no_output_is_an_input() {
+    let place = place();
+    tool(&place, &["keygen", "--embed", "--output-key-prefix=e"]).exits(0);
+    place.write("sub/x", "");
+    #[cfg(unix)]
+    for name in ["app.wasm", "k.key"] {
+        let link = place.join(format!("link-to-{name}"));
+        std::os::unix::fs::symlink(name, link).unwrap();
+    }
+    let refused = |args: &[&str], out: &str| {
+        let before = fs::read(place.join(out)).unwrap();
+        let words = "would take the place of";
+        tool(&place, args).exits(2).says(words);
+        assert!(fs::read(place.join(out)).unwrap() == before, "{args:?}");
+    };
+    let links: &[&str] = if cfg!(unix) {
+        &["link-to-app.wasm", "link-to-k.key"]
+    } else {
+        &[]
+    };
+    let names = ["app.wasm", "./app.wasm", "sub/../app.wasm", "k.key"];
+    for out in names.iter().chain(links) {
+        refused(&["sign", "app.wasm", "--key=k.key", "--bundle", out], out);
+    }
+    let embed = ["sign", "--embed", "--key=e.key", "app.wasm", "-o", "e.key"];
+    refused(&embed, "e.key");
+    place.write(
+        "verify.toml",
+        "[[rules]]\nrepository = \"*\"\nkey = \"k.pub\"\n",
+    );
+    let pull = ["pull", "oci:none:1", "-o"];
+    for (out, more) in [
+        ("k.pub", ["--key=k.pub"]),
+        ("k.pub", ["--policy=./verify.toml"]),
+        ("verify.toml", ["--policy=./verify.toml"]),
+    ] {
+        refused(&[&pull[..], &[out], &more].concat(), out);
+    }
+    // Where nothing says otherwise, it is the file itself.
+    let embed = ["sign", "--embed", "--key=e.key", "app.wasm"];
+    tool(&place, &[&embed[..], &["-o", "./app.wasm"]].concat()).exits(0);
 }

@@ -404,13 +404,22 @@ fn what_goes_wrong_when_signing() {
         (Quirk::LOG, "the log"),
         (Quirk::CLOCK, "the timestamp authority"),
     ] {
-        failing(Quirk::Status(service, 503)).exits(6).says(name);
+        failing(Quirk::Status(service, 503))
+            .exits(6)
+            .says(name)
+            .says("a key (--key) signs without services");
         failing(Quirk::Silent(service)).exits(6).says(name);
         failing(Quirk::Status(service, 200)).exits(5).says(name);
     }
-    failing(Quirk::Status(Quirk::LOG, 400))
+    for status in [400, 404] {
+        failing(Quirk::Status(Quirk::LOG, status))
+            .exits(5)
+            .says("the log")
+            .says("majorApiVersion");
+    }
+    failing(Quirk::Status(Quirk::AUTHORITY, 400))
         .exits(5)
-        .says("the log");
+        .says("audience");
     // What does not verify is not written.
     for quirk in [Quirk::OtherAuthority, Quirk::NoSct, Quirk::WrongProof] {
         failing(quirk).exits(5).says("does not verify");
@@ -446,6 +455,12 @@ fn what_goes_wrong_when_signing() {
     desk.artifact.place.write("plain.json", text);
     let config = ["--signing-config", "plain.json"];
     sign(&github_token(), &config).exits(2).says("over https");
+    let mut several = desk.sigstore.signing_config();
+    several["tsaConfig"] = serde_json::json!({"selector": "EXACT", "count": 2});
+    desk.artifact.place.write("two.json", several.to_string());
+    sign(&github_token(), &["--signing-config", "two.json"])
+        .exits(2)
+        .says(r#""selector": "ANY""#);
     let format = ["--format", "legacy"];
     sign(&github_token(), &[SIGN, &format].concat())
         .exits(2)
@@ -521,6 +536,19 @@ fn files_are_signed_without_a_key_too() {
         .exits(0);
     verify(BY_WORKFLOW).exits(0);
 
+    // One bundle, and two things in it.
+    let path = place.join("tool-1.2.3.tar.gz.sigstore.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let both = good.replacen(
+        '{',
+        r#"{"dsseEnvelope":{"payload":"","payloadType":"","signatures":[]},"#,
+        1,
+    );
+    place.write("tool-1.2.3.tar.gz.sigstore.json", both);
+    verify(BY_WORKFLOW)
+        .exits(5)
+        .says("both a DSSE envelope and");
+    place.write("tool-1.2.3.tar.gz.sigstore.json", good);
     // Another file, and a log that does not prove anything.
     place.write("tool-1.2.3.tar.gz", "something else");
     verify(BY_WORKFLOW).exits(5).says("it signs another file");

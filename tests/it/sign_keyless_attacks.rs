@@ -1,11 +1,16 @@
 //! Everything without a key that must not verify: each ends with 5 and words of its own,
 //! and nothing is pulled.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::artifact::{REPOSITORY, sha256};
+use crate::support::peers::Peers;
 use crate::support::signed::Case;
-use crate::support::sigstore::{GITHUB, GITLAB, Quirk, Sigstore, WORKFLOW, github_token};
+use crate::support::sigstore::{
+    Authority, GITHUB, GITLAB, Quirk, Sigstore, WORKFLOW, github_token,
+};
 use crate::support::tool::{Run, run};
 
 /// A case with a Sigstore, whose signature need not be good.
@@ -178,6 +183,91 @@ fn other_names_and_other_services() {
     other.refused("made with a key, not with a certificate");
 }
 
+/// A trusted root names an authority, and its certificates say when they hold, who they
+/// are by and what they are for.
+#[test]
+fn authorities_at_their_word() {
+    let good = Keyless::signed(Quirk::None);
+    let (ca, clocks) = (good.sigstore.authority(), good.sigstore.clocks());
+    let [root, stranger] = [Authority::new("root"), Authority::new("stranger")];
+    let impostor = Authority::new("root");
+    let no_ca = |params: &mut rcgen::CertificateParams| {
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    };
+    let no_signer = |params: &mut rcgen::CertificateParams| {
+        params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign];
+    };
+    let for_clocks = |params: &mut rcgen::CertificateParams| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::TimeStamping];
+    };
+    let [ended, later] = [Authority::from_day(-1), Authority::from_day(2)];
+    let below = ca.again(&root, |_| {});
+    let by_ca = |chain: &[&Vec<u8>]| {
+        let chain = chain
+            .iter()
+            .map(|c| json!({"rawBytes": STANDARD.encode(c)}));
+        ("certificateAuthorities", chain.collect())
+    };
+    let clock =
+        good.sigstore.trusted_root()["timestampAuthorities"][0]["certChain"]["certificates"][0]
+            .take();
+    let by_clock = |last: &Vec<u8>| {
+        let chain = json!([clock, {"rawBytes": STANDARD.encode(last)}]);
+        ("timestampAuthorities", chain)
+    };
+    let (untrusted, unproved) = ("not by an authority", "when it was made is not proved");
+    let rooted = &root.certificate;
+    for ((part, chain), code, words) in [
+        (by_ca(&[&below, rooted]), 0, ""),
+        (by_ca(&[&ca.again(ca, &ended)]), 5, untrusted),
+        (by_ca(&[&ca.again(ca, &later)]), 5, untrusted),
+        (by_ca(&[&ca.again(ca, no_ca)]), 2, "that of no authority"),
+        (
+            by_ca(&[&ca.again(ca, no_signer)]),
+            2,
+            "that of no authority",
+        ),
+        (by_ca(&[&ca.again(&root, for_clocks), rooted]), 5, untrusted),
+        (by_ca(&[&ca.again(&root, &ended), rooted]), 5, "had ended"),
+        (by_ca(&[&below, &root.again(&root, &ended)]), 5, untrusted),
+        (
+            by_ca(&[&below, &root.again(&root, no_ca)]),
+            2,
+            "of no authority",
+        ),
+        (
+            by_ca(&[&ca.again(&root, no_ca), rooted]),
+            2,
+            "of no authority",
+        ),
+        (
+            by_ca(&[&below, &stranger.certificate]),
+            2,
+            "is not by the next",
+        ),
+        (by_ca(&[&below, &impostor.certificate]), 5, untrusted),
+        (by_clock(&clocks.again(clocks, &ended)), 5, unproved),
+        (by_clock(&clocks.again(clocks, &later)), 5, unproved),
+        (by_clock(&clocks.again(clocks, no_ca)), 2, "of no authority"),
+        (by_clock(&stranger.certificate), 2, "is not by the next"),
+    ] {
+        let mut trusted = good.sigstore.trusted_root();
+        trusted[part][0]["certChain"]["certificates"] = chain;
+        let place = &good.case.artifact.place;
+        place.write("trusted_root.json", trusted.to_string());
+        let done = good.verify_as(&["verify"], &by(WORKFLOW, GITHUB));
+        done.exits(code).says(words);
+        let pulled = good.verify_as(&["pull", "-o", "out.wasm"], &by(WORKFLOW, GITHUB));
+        pulled.exits(code);
+        let Some(peers) = Peers::find() else { continue };
+        let reference = good.case.reference();
+        let root = ["verify", "--trusted-root", "trusted_root.json", &reference];
+        let mut cosign = peers.command("cosign", place);
+        let theirs = run(cosign.args(root).args(by(WORKFLOW, GITHUB)));
+        assert_eq!(theirs.code == 0, code == 0, "{part}: {}", theirs.stderr);
+    }
+}
+
 #[test]
 fn an_identity_is_asked_for_in_full() {
     let good = Keyless::signed(Quirk::None);
@@ -226,14 +316,23 @@ fn bundles_that_were_changed() {
     let entry = &format!("{material}/tlogEntries/0");
     let mut elsewhere = good.case.statement();
     elsewhere["subject"][0]["digest"]["sha256"] = "0".repeat(64).into();
-    let encoded = |value: &Value| {
-        use base64::Engine;
-        let text = value.to_string();
-        Value::from(base64::engine::general_purpose::STANDARD.encode(text))
-    };
+    let encoded = |value: &Value| Value::from(STANDARD.encode(value.to_string()));
     let theirs = |pointer: &str| foreign.pointer(pointer).unwrap().clone();
     let at = |rest: &str| format!("{entry}{rest}");
+    let entries = format!("{material}/tlogEntries");
+    let times = format!("{material}/timestampVerificationData/rfc3161Timestamps");
+    let many = |pointer: &str| {
+        let one = bundle.pointer(pointer).unwrap()[0].clone();
+        Value::from(vec![one; 33])
+    };
     for (pointer, value, words) in [
+        (entries.clone(), many(&entries), "33 log entries, more than"),
+        (times.clone(), many(&times), "33 timestamps, more than"),
+        (
+            format!("{entry}/integratedTime"),
+            "1700000000".into(),
+            "is none at which the certificate was valid",
+        ),
         (
             format!("{material}/tlogEntries"),
             json!([]),
@@ -282,7 +381,12 @@ fn bundles_that_were_changed() {
         ),
     ] {
         let mut changed = bundle.clone();
-        *changed.pointer_mut(&pointer).unwrap() = value;
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let parent = changed.pointer_mut(parent).unwrap();
+        match parent.as_array_mut() {
+            Some(list) => list[name.parse::<usize>().unwrap()] = value,
+            None => parent[name] = value,
+        }
         let keyless = Keyless {
             case: good.case.beside(&changed),
             sigstore: Sigstore::start(),
@@ -290,14 +394,19 @@ fn bundles_that_were_changed() {
         good.sigstore.describe(&keyless.case.artifact.place);
         keyless.refused(words);
     }
-    // As it is, it goes along with the artifact.
+}
+
+/// A bundle as it is goes along with its artifact, and with no other.
+#[test]
+fn bundles_that_were_moved() {
+    let good = Keyless::signed(Quirk::None);
+    let bundle = good.bundle();
     let moved = Keyless {
         case: good.case.beside(&bundle),
         sigstore: Sigstore::start(),
     };
     good.sigstore.describe(&moved.case.artifact.place);
     moved.verify_as(&["verify"], &by(WORKFLOW, GITHUB)).exits(0);
-    // But not with another one.
     let other = crate::support::artifact::Artifact::seeded(1000, 3);
     assert_ne!(sha256(&other.wasm), sha256(&good.case.artifact.wasm));
     let registry = crate::support::registry::Registry::start();
@@ -359,4 +468,37 @@ fn an_entry_for_something_else() {
     };
     good.sigstore.describe(&mixed.case.artifact.place);
     mixed.refused("what the log holds is something else");
+    // An entry that was made for this signature, but for one thing.
+    let body = STANDARD.decode(entry["canonicalizedBody"].as_str().unwrap());
+    let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    let body = &body["spec"]["hashedRekordV002"];
+    let logged = json!({"digest": body["data"]["digest"], "signature": body["signature"]});
+    for (pointer, value, words) in [
+        (
+            "/digest",
+            STANDARD.encode([0; 32]),
+            "what the log holds is something else",
+        ),
+        (
+            "/signature/content",
+            STANDARD.encode([0; 70]),
+            "what the log holds is something else",
+        ),
+        (
+            "/signature/verifier/keyDetails",
+            "PKIX_OTHER".to_owned(),
+            "the log's entry makes no sense",
+        ),
+    ] {
+        let mut request = logged.clone();
+        *request.pointer_mut(pointer).unwrap() = value.into();
+        let mut changed = bundle.clone();
+        changed["verificationMaterial"]["tlogEntries"][0] = good.sigstore.logged(&request);
+        let changed = Keyless {
+            case: good.case.beside(&changed),
+            sigstore: Sigstore::start(),
+        };
+        good.sigstore.describe(&changed.case.artifact.place);
+        changed.refused(words);
+    }
 }

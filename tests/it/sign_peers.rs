@@ -200,6 +200,15 @@ fn keys_of_other_kinds() {
             "p256",
             &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
         ),
+        // With hashes as long as they are.
+        (
+            "p384",
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
+        ),
+        (
+            "p521",
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"],
+        ),
     ] {
         let file = format!("{name}.pem");
         let mut openssl = std::process::Command::new("openssl");
@@ -212,6 +221,22 @@ fn keys_of_other_kinds() {
             let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
             desk.signed_by_cosign("sign", &key, &[]);
             desk.verified_by_us(&public).exits(0).says("bundle");
+            let offline = ["--tlog-upload=false", "--use-signing-config=false", "--yes"];
+            let blob = ["sign-blob", "--key", &key, "--bundle", "blob.json", &file];
+            desk.cosign(&[&blob[..], &offline].concat()).exits(0);
+            let file = format!("./{file}");
+            let verify = ["verify", &file, "--bundle", "blob.json", "--key", &public];
+            desk.ours(&verify).exits(0);
+            // The older form alone.
+            let registry = Registry::start();
+            let other = Desk::new(&peers, registry.host());
+            let (here, there) = (&desk.artifact.place, &other.artifact.place);
+            for file in [&key, &public] {
+                fs::copy(here.join(file), there.join(file)).unwrap();
+            }
+            other.artifact.publish(&other.host, &[]).exits(0);
+            other.signed_by_cosign("sign", &key, LEGACY);
+            other.verified_by_us(&public).exits(0).says("legacy");
         }
     }
     // PKCS#8 as it is.

@@ -32,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::tool::Place;
+pub use ca::Authority;
 
 /// Whom the tokens of a GitHub job make certificates name, and who vouches for it.
 pub const WORKFLOW: &str =
@@ -138,6 +139,23 @@ impl Sigstore {
     /// The paths of all requests.
     pub fn seen(&self) -> Vec<String> {
         self.services.seen.lock().unwrap().clone()
+    }
+
+    /// Who signs certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.services.ca.authority
+    }
+
+    /// Who signs those of clocks.
+    pub fn clocks(&self) -> &Authority {
+        &self.services.tsa.clock.authority
+    }
+
+    /// What the log makes of a request.
+    pub fn logged(&self, request: &Value) -> Value {
+        let request = json!({"hashedRekordRequestV002": request});
+        let mut log = self.services.log.lock().unwrap();
+        log.append(&request, &Quirk::None)
     }
 
     /// Puts `trusted_root.json` and `signing_config.json` there.

@@ -84,6 +84,9 @@ impl Printer {
             for referrer in &item.bundle.referrers {
                 row("referrer", referrer.manifest.digest.as_str());
             }
+        } else if !item.bundle.referrers.is_empty() {
+            let along = format!("{} that the layout has", item.bundle.referrers.len());
+            row("referrers", &along);
         }
         let sent = if report.dry_run {
             String::new()

@@ -170,18 +170,8 @@ impl App {
 
     pub(super) fn sbom(&self, flags: &Sbom, cargo: &CargoFlags) -> Result<u8, Error> {
         let created = source::source_date_epoch()?.unwrap_or_default();
-        let real = |path: &Path| path.canonicalize().ok();
-        if let Some(file) = &flags.file
-            && real(file).is_some_and(|file| real(&flags.output) == Some(file))
-        {
-            return Err(Error::Usage {
-                message: format!(
-                    "the SBOM would take the place of `{}` itself",
-                    file.display()
-                ),
-                hint: Some("name another file with --output".into()),
-            });
-        }
+        let file = flags.file.as_deref();
+        output::refuse_input(&flags.output, file, "name another file with --output")?;
         let sbom = match &flags.file {
             Some(file) => {
                 let wasm = output::read_wasm(file)?;

@@ -81,6 +81,9 @@ impl App {
                 .push(Reference::parse(text)?.repository.host().to_owned());
         }
         let demands = self.demands(&flags.demands)?;
+        let read = demands.files(&flags.demands);
+        let read = read.iter().map(PathBuf::as_path);
+        output::refuse_input(&flags.output, read, "name another file with --output")?;
         let client = self.client(options)?;
         let target = if to_stdout {
             PathBuf::from("/dev/stdout")

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use edgepack::config::{self, SignConfig};
@@ -45,9 +45,27 @@ pub(super) struct Signers {
 
 /// What signs, before it is opened.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum With {
+pub(super) enum With {
     Key(KeySource),
     Identity(Settings),
+}
+
+impl With {
+    /// The files that are read for it.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        match self {
+            With::Key(key) => key.file().into_iter().collect(),
+            With::Identity(Settings {
+                signing_config,
+                trusted_root,
+                ..
+            }) => [signing_config, trusted_root]
+                .into_iter()
+                .flatten()
+                .map(PathBuf::as_path)
+                .collect(),
+        }
+    }
 }
 
 impl Signers {
@@ -217,7 +235,7 @@ impl Signers {
         }))
     }
 
-    fn open(&self, with: &With) -> Result<Arc<Signing>, Error> {
+    pub(super) fn open(&self, with: &With) -> Result<Arc<Signing>, Error> {
         if let Some(opened) = self.opened.borrow().get(with) {
             return Ok(Arc::clone(opened));
         }
@@ -336,7 +354,7 @@ impl App {
         if let Some(file) = verify::file(&flags.reference) {
             let client = self.client(self.options(&flags.access)?)?;
             let (signers, with) = self.signers_of(flags, client)?;
-            return self.sign_file(file, &signers.open(&with)?.signer, flags);
+            return self.sign_file(file, (&signers, &with), flags);
         }
         if flags.bundle.is_some() {
             return Err(Error::usage("--bundle goes with a file"));

@@ -8,13 +8,13 @@ use edgepack::output;
 use edgepack::registry::http::block_on;
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::sign::refusal::Refusal;
-use edgepack::sign::signer::Signer;
 use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::{SignedBy, Spec, Trust};
 use edgepack::sign::{blob, embedded};
 use edgepack::wasm::Wasm;
 
 use super::App;
+use super::sign::{Signers, With};
 use crate::cli::{Sign, Verify};
 
 const EMBEDDED_KEY: &str =
@@ -40,7 +40,7 @@ impl App {
     pub(super) fn sign_file(
         &self,
         file: &Path,
-        signer: &Signer,
+        (signers, with): (&Signers, &With),
         flags: &Sign,
     ) -> Result<u8, Error> {
         if !flags.format.is_empty() || !flags.attest.is_empty() || flags.sbom.is_some() {
@@ -50,11 +50,14 @@ impl App {
                 hint: Some("sign what was published, or what is in a layout".into()),
             });
         }
-        let bytes = output::read_small(file, MAX_FILE)?;
         let bundle = flags
             .bundle
             .clone()
             .unwrap_or_else(|| blob::bundle_path(file));
+        let inputs = with.files().into_iter().chain([file]);
+        output::refuse_input(&bundle, inputs, "name another file with --bundle")?;
+        let bytes = output::read_small(file, MAX_FILE)?;
+        let signer = &signers.open(with)?.signer;
         let (made, by) = block_on(&self.cancel, async {
             let made = signer.bundle_of_file(&bytes).await?;
             Ok((made, signer.signed_by().await?))
@@ -71,7 +74,11 @@ impl App {
             message: "there is no key to sign with".into(),
             hint: Some("name one with --key PATH; cargo edgepack keygen --embed makes one".into()),
         })?;
-        let key = embedded::SecretKey::open(&KeySource::parse(key)?)?;
+        let key = KeySource::parse(key)?;
+        if let Some(out) = &flags.output {
+            output::refuse_input(out, key.file(), "name another file with --output")?;
+        }
+        let key = embedded::SecretKey::open(&key)?;
         self.rewrite(flags, |wasm| embedded::embed(wasm, &key))
     }
 
@@ -136,7 +143,10 @@ impl App {
                 file.display(),
                 path.display()
             ),
-            hint: Some(Refusal::hint(refusal.is_by_others(), trust, "file")),
+            hint: Some(match refusal.other_form() {
+                Some(hint) => hint.to_owned(),
+                None => Refusal::hint(refusal.is_by_others(), trust, "file"),
+            }),
         })?;
         self.printer
             .verified_file(file, &path.display().to_string(), &by);

@@ -14,6 +14,7 @@ use edgepack::pull::Source;
 use edgepack::registry::http::{Client, block_on};
 use edgepack::registry::reference::{LAYOUT_PREFIX, Reference};
 use edgepack::sign::attestation::Kind;
+use edgepack::sign::source::KeySource;
 use edgepack::sign::trust::Spec;
 use edgepack::sign::verify::{self, Outcome};
 
@@ -193,6 +194,21 @@ impl App {
 }
 
 impl Demands {
+    /// The files that say what must hold.
+    pub(super) fn files(&self, flags: &cli::Demands) -> Vec<PathBuf> {
+        let rules = || self.policy.iter().flat_map(|policy| &policy.rules);
+        let keys = rules().flat_map(|rule| rule.key.iter().chain(rule.keys.iter().flatten()));
+        let keys = keys.chain(&self.spec.key).map(|key| KeySource::parse(key));
+        let keys = keys.filter_map(|key| Some(key.ok()?.file()?.to_owned()));
+        let roots = rules().filter_map(|rule| rule.trusted_root.clone());
+        let roots = roots.chain(self.spec.trusted_root.clone());
+        let policy = flags.policy.as_ref().map(|named| {
+            let own = named.is_empty() || is_reference(named);
+            PathBuf::from(if own { policy::FILE } else { named })
+        });
+        keys.chain(roots).chain(policy).collect()
+    }
+
     /// Checks what a source stands for, which names a digest afterwards; nothing where
     /// nothing is demanded.
     pub(super) async fn check(

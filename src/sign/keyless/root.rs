@@ -9,6 +9,7 @@ use sigstore_verify::{
     CertificateError, Error as Failed, TransparencyLogError, VerificationPolicy, Verifier,
 };
 
+use super::authorities::{self, Authorities};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::oci::Digest;
@@ -20,6 +21,8 @@ use crate::sign::trust::{Identity, SignedBy};
 
 /// A file that is larger holds something else.
 const MAX_FILE: u64 = 4 << 20;
+/// Of log entries, and of timestamps, cosign reads so many of a bundle.
+const MAX_PROOFS: usize = 32;
 /// What trusted roots call themselves, with the version behind.
 /// <https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto>
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
@@ -30,7 +33,12 @@ const TUF_PROBE: &str = "https://tuf-repo-cdn.sigstore.dev/timestamp.json";
 
 /// The services that are trusted.
 #[derive(Clone)]
-pub struct Root(Arc<Verifier>);
+pub struct Root(Arc<Trusted>);
+
+struct Trusted {
+    verifier: Verifier,
+    authorities: Authorities,
+}
 
 impl std::fmt::Debug for Root {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,11 +86,16 @@ impl Root {
                 return Err(unusable(format!("it names no {what}")));
             }
         }
-        Self::new(&root).map_err(|e| unusable(e.to_string()))
+        Self::new(root).map_err(unusable)
     }
 
-    fn new(root: &TrustedRoot) -> Result<Self, Failed> {
-        Ok(Root(Arc::new(Verifier::new(root)?)))
+    fn new(mut root: TrustedRoot) -> Result<Self, String> {
+        let authorities = Authorities::at_their_word(&mut root)?;
+        let verifier = Verifier::new(&root).map_err(|e| e.to_string())?;
+        Ok(Root(Arc::new(Trusted {
+            verifier,
+            authorities,
+        })))
     }
 
     /// Whether a bundle's signature over this payload, which is about this manifest, was
@@ -142,16 +155,42 @@ impl Root {
             return Err(Refusal::Keyed);
         }
         let entries = &bundle.verification_material.tlog_entries;
+        let times = &bundle.verification_material.timestamp_verification_data;
+        for (what, found) in [
+            ("log entries", entries.len()),
+            ("timestamps", times.rfc3161_timestamps.len()),
+        ] {
+            if found > MAX_PROOFS {
+                return Err(Refusal::TooMany {
+                    what,
+                    found,
+                    limit: MAX_PROOFS,
+                });
+            }
+        }
         if entries.is_empty() || entries.iter().any(|e| e.inclusion_proof.is_none()) {
             return Err(Refusal::NoProof);
         }
         let policy = VerificationPolicy::any_identity();
         let result = self
             .0
+            .verifier
             .verify(artifact, bundle, &policy)
-            .map_err(|e| refusal(&e))?;
+            .map_err(|e| refusal(&e, bundle))?;
         if !(result.certificate_verified() && result.sct_verified() && result.tlog_verified()) {
             return Err(Refusal::NoProof);
+        }
+        self.0.authorities.vouch(bundle, &result)?;
+        if let Some(info) = result.certificate() {
+            // Newer logs do not sign it. One that cannot be is refused all the same, as cosign
+            // does: who writes nonsense there has something in mind.
+            let held = info.not_before..=info.not_after;
+            let times = entries.iter().filter_map(|e| e.integrated_time);
+            if let Some(time) = times.into_iter().find(|time| !held.contains(time)) {
+                return Err(Refusal::Entry(format!(
+                    "its integratedTime {time} is none at which the certificate was valid"
+                )));
+            }
         }
         let subject = result.identity().map_or("", |i| i.as_str());
         let issuer = result.issuer().unwrap_or_default();
@@ -210,10 +249,10 @@ pub(super) async fn public(client: &Client) -> Result<(Root, SigningConfig), Err
             });
         }
     };
-    let root = Root::new(&root).map_err(|e| Error::Signature {
+    let root = Root::new(root).map_err(|why| Error::Signature {
         message: format!(
             "the trusted root of the public instance cannot be used: {}",
-            printable(&e.to_string())
+            printable(&why)
         ),
         hint: Some("a newer version may know it; --trusted-root names another one".into()),
     })?;
@@ -240,11 +279,26 @@ pub(super) fn unusable(file: &Path, what: &str, command: &str, why: &str) -> Err
 }
 
 /// The verifier's reasons in the words of the others.
-fn refusal(error: &Failed) -> Refusal {
+fn refusal(error: &Failed, bundle: &Bundle) -> Refusal {
     use TransparencyLogError as Log;
     let words = printable(&error.to_string());
+    // Its log does not know the kind, or the verifier takes another hash than the signer.
+    if matches!(
+        error,
+        Failed::SignatureInvalid(_)
+            | Failed::TransparencyLog(Log::MalformedEntry(_))
+            | Failed::Certificate(CertificateError::Malformed(_))
+            | Failed::ArtifactMismatch(_)
+            | Failed::UnsupportedBundle(_)
+            | Failed::Crypto(_)
+    ) && let Some(kind) = authorities::other_kind(bundle)
+    {
+        return Refusal::KeyKind { kind, why: words };
+    }
     match error {
         Failed::SignatureInvalid(_) => Refusal::ChangedCertified,
+        // Of three that it says so of, this one is about the log.
+        Failed::ArtifactMismatch(why) if why.contains("hashedrekord") => Refusal::Entry(words),
         Failed::ArtifactMismatch(_) => Refusal::OtherArtifact("by its subject".into()),
         Failed::Certificate(
             CertificateError::Expired { .. } | CertificateError::NotYetValid { .. },
@@ -264,6 +318,9 @@ fn refusal(error: &Failed) -> Refusal {
             Refusal::Checkpoint(words)
         }
         Failed::TransparencyLog(Log::InclusionProof(_)) => Refusal::Proof(words),
+        Failed::TransparencyLog(Log::MalformedEntry(_)) => {
+            Refusal::senseless("the log's entry", &words)
+        }
         Failed::TransparencyLog(_) => Refusal::Entry(words),
         Failed::Timestamp(_) => Refusal::Time(words),
         _ => Refusal::Sigstore(words),

@@ -260,7 +260,14 @@ impl Keyless {
 
 /// Where to sign; each address is one that a token may be sent to.
 fn services(config: &SigningConfig) -> Result<SigningServices, String> {
-    let services = SigningServices::from_signing_config(config).map_err(|e| e.to_string())?;
+    let services = SigningServices::from_signing_config(config).map_err(|e| {
+        let why = e.to_string();
+        if why.contains("one service") {
+            format!(r#"{why}: one of each kind is asked here, as with "selector": "ANY""#)
+        } else {
+            why
+        }
+    })?;
     let addresses = [
         Some(services.fulcio_url()),
         Some(services.rekor_url()),
@@ -348,7 +355,10 @@ fn explain(error: &Failed, services: &SigningServices, token: &Token) -> Error {
     match status {
         None | Some(429 | 500..) => Error::Registry {
             message: format!("{who} {address} cannot be reached, or fails: {words}"),
-            hint: Some("try again later; --sign key signs with a key, --sign none does not".into()),
+            hint: Some(
+                "try again later; a key (--key) signs without services, and publish --sign none does not sign"
+                    .into(),
+            ),
         },
         Some(300..400) => Error::Signature {
             message: format!("{who} {address} redirects, and an identity token is not sent elsewhere: {words}"),
@@ -360,7 +370,14 @@ fn explain(error: &Failed, services: &SigningServices, token: &Token) -> Error {
         },
         Some(_) => Error::Signature {
             message: format!("{who} {address} refuses to take part: {words}"),
-            hint: Some("check that the token is for the audience `sigstore`, and that its issuer is known there".into()),
+            hint: Some(
+                if matches!(error, Failed::Fulcio(_)) {
+                    "check that the token is for the audience `sigstore`, and that its issuer is known there"
+                } else {
+                    "check its address and its majorApiVersion in the signing config"
+                }
+                .into(),
+            ),
         },
     }
 }

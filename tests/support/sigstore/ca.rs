@@ -28,14 +28,12 @@ pub struct Authority {
     pub certificate: Vec<u8>,
     pub pem: String,
     spki: Vec<u8>,
+    name: String,
 }
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name = named(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = Self::params(name);
         let key = KeyPair::generate().unwrap();
         let made = params.self_signed(&key).unwrap();
         Authority {
@@ -43,6 +41,31 @@ impl Authority {
             pem: made.pem(),
             spki: key.subject_public_key_info(),
             issuer: Issuer::new(params, key),
+            name: name.to_owned(),
+        }
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = named(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params
+    }
+
+    /// Another certificate for its name and its key, by another authority or itself.
+    pub fn again(&self, by: &Authority, change: impl Fn(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = Self::params(&self.name);
+        change(&mut params);
+        let made = params.signed_by(self.issuer.key(), &by.issuer).unwrap();
+        made.der().to_vec()
+    }
+
+    /// The dates of one that holds for a day, which ends in so many days.
+    pub fn from_day(days: i64) -> impl Fn(&mut CertificateParams) {
+        move |params| {
+            params.not_before = at(unix() + (days - 1) * 86_400);
+            params.not_after = at(unix() + days * 86_400);
         }
     }
 }
