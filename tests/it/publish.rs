@@ -70,10 +70,8 @@ fn referrers_without_a_list() {
                 artifact.publish(&host, &[]).exits(0);
             }
             registry.heal();
-            assert_eq!(
-                registry.referrers(REPOSITORY, &artifact.digest),
-                [wanted.clone()]
-            );
+            let listed = registry.referrers(REPOSITORY, &artifact.digest);
+            assert!(listed.len() == 1 && listed[0] == wanted, "{listed:?}");
         }
     }
 }

@@ -182,11 +182,12 @@ impl Root {
         }
         self.0.authorities.vouch(bundle, &result)?;
         if let Some(info) = result.certificate() {
-            // Newer logs do not sign it. One that cannot be is refused all the same, as cosign
-            // does: who writes nonsense there has something in mind.
+            // Newer logs do not sign it, and leave it out or at zero. One that cannot be is
+            // refused all the same, as cosign does: who writes nonsense there has something in
+            // mind.
             let held = info.not_before..=info.not_after;
-            let times = entries.iter().filter_map(|e| e.integrated_time);
-            if let Some(time) = times.into_iter().find(|time| !held.contains(time)) {
+            let mut times = entries.iter().filter_map(|e| e.integrated_time);
+            if let Some(time) = times.find(|time| time.as_second() != 0 && !held.contains(time)) {
                 return Err(Refusal::Entry(format!(
                     "its integratedTime {time} is none at which the certificate was valid"
                 )));
