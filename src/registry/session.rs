@@ -223,12 +223,19 @@ impl Session {
         } else {
             format!("there are no credentials for {}", self.host.name)
         };
+        let login = format!(
+            "log in with: cargo edgepack login {} --username NAME --password-stdin (docker's and podman's logins count too)",
+            self.host.name
+        );
         Failure {
             status: Some(StatusCode::UNAUTHORIZED),
-            hint: Some(format!(
-                "log in with: cargo edgepack login {} --username NAME --password-stdin (docker's and podman's logins count too)",
-                self.host.name
-            )),
+            hint: Some(if refused {
+                format!(
+                    "check the name and the password, or whether a token has ended, and {login}"
+                )
+            } else {
+                login
+            }),
             ..Failure::protocol(what, message)
         }
     }

@@ -278,7 +278,7 @@ fn auto_takes_what_is_there() {
     let identity = ("SIGSTORE_ID_TOKEN", "TOKEN");
     publish(&[], &[])
         .says("this run signs nothing: there is no key")
-        .says("--sign none leaves that out");
+        .says("with --sign none this note is not made");
     publish(&[], &["--sign", "auto"])
         .says("this run signs nothing: there is no key")
         .says_not("--sign none");

@@ -197,7 +197,7 @@ impl Signers {
                     }
                     (None, None) if self.must => return Err(no_key(KEY_OF_SIGN)),
                     (None, None) => {
-                        note(&nothing_to_sign_with(how));
+                        note(&nothing_to_sign_with(asked.is_some()));
                         return Ok(None);
                     }
                 }
@@ -303,7 +303,7 @@ fn no_key(places: &str) -> Error {
 }
 
 /// What is said where `auto` finds neither.
-fn nothing_to_sign_with(how: &str) -> String {
+fn nothing_to_sign_with(asked: bool) -> String {
     let blank = [environment::SIGNING_KEY, environment::IDENTITY_TOKEN];
     let why = match blank.into_iter().find(|name| environment::is_blank(name)) {
         Some(name) => format!("{name} is set to nothing"),
@@ -314,7 +314,12 @@ fn nothing_to_sign_with(how: &str) -> String {
             None => "there is no key, and no CI that gives an identity".into(),
         },
     };
-    format!("this run signs nothing: {why}{how}")
+    let silence = if asked {
+        ""
+    } else {
+        "; with --sign none this note is not made"
+    };
+    format!("this run signs nothing: {why}{silence}")
 }
 
 fn formats(flags: &[FormatArg]) -> Vec<Format> {
