@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -168,8 +169,9 @@ fn to_log_in_and_out() {
         .says("lets anybody in");
 }
 
-#[test]
-fn anybody_may_pull() {
+/// A registry that gives what it has to anybody, and something that is published there;
+/// and the file that let it in.
+fn open_to_pull() -> (Registry, Artifact, PathBuf) {
     let mut auth = Auth::bearer("me", "secret", Lifetime::Forever);
     if let Auth::Bearer { anonymous_pull, .. } = &mut auth {
         *anonymous_pull = true;
@@ -182,6 +184,13 @@ fn anybody_may_pull() {
     let host = registry.host();
     let file = log_in(&artifact.place, &host, "me", "secret");
     artifact.publish(&host, &[]).exits(0);
+    (registry, artifact, file)
+}
+
+#[test]
+fn anybody_may_pull() {
+    let (registry, artifact, file) = open_to_pull();
+    let host = registry.host();
     fs::remove_file(file).unwrap();
     artifact.pull(&host).exits(0);
     artifact.publish(&host, &["--tag", "2"]).exits(6);
@@ -210,18 +219,8 @@ fn a_challenge_at_the_root_alone() {
 /// Some helpers answer so where they have nothing.
 #[test]
 fn a_helper_that_has_nothing() {
-    let mut auth = Auth::bearer("me", "secret", Lifetime::Forever);
-    if let Auth::Bearer { anonymous_pull, .. } = &mut auth {
-        *anonymous_pull = true;
-    }
-    let registry = Registry::with(Options {
-        auth,
-        ..Options::default()
-    });
-    let artifact = Artifact::new(1000);
+    let (registry, artifact, file) = open_to_pull();
     let host = registry.host();
-    let file = log_in(&artifact.place, &host, "me", "secret");
-    artifact.publish(&host, &[]).exits(0);
     fs::write(file, json!({"credsStore": "empty"}).to_string()).unwrap();
     let script = "#!/bin/sh\necho '{\"username\":\"\",\"secret\":\"\"}'\n";
     let helper = ".home/bin/docker-credential-empty";

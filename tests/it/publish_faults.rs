@@ -81,12 +81,17 @@ fn a_fault_in_each_request_where_uploads_cannot_be_gone_on_with() {
     survives_in_each_request(&Artifact::new(LARGE), &options);
 }
 
-/// With a signature and the like beside it, whether the registry lists them or not.
-#[test]
-fn a_fault_in_each_request_with_referrers() {
+fn with_referrers() -> (Artifact, [String; 2]) {
     let artifact = Artifact::new(SMALL);
     let referrers = ["application/vnd.cyclonedx+json", "application/spdx+json"]
         .map(|kind| artifact.attach(kind, kind.as_bytes()));
+    (artifact, referrers)
+}
+
+/// With a signature and the like beside it, whether the registry lists them or not.
+#[test]
+fn a_fault_in_each_request_with_referrers() {
+    let (artifact, referrers) = with_referrers();
     for referrers_api in [false, true] {
         let options = Options {
             referrers_api,
@@ -361,9 +366,7 @@ fn a_client_that_is_killed() {
 /// A referrer may be there, and in no list yet.
 #[test]
 fn a_client_that_is_killed_with_referrers() {
-    let artifact = Artifact::new(SMALL);
-    let referrers = ["application/vnd.cyclonedx+json", "application/spdx+json"]
-        .map(|kind| artifact.attach(kind, kind.as_bytes()));
+    let (artifact, referrers) = with_referrers();
     for referrers_api in [false, true] {
         let options = Options {
             referrers_api,
