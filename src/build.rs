@@ -189,7 +189,7 @@ pub fn compile(
         .arg("--manifest-path")
         .arg(project.metadata.workspace_root.join("Cargo.toml"));
     for package in packages {
-        command.args(["--package", package.unambiguous()]);
+        command.args(["--package", &package.unambiguous()]);
     }
     command.args(["--target", &group.target, "--profile", &group.profile]);
     command.arg("--target-dir").arg(&project.target_dir);

@@ -213,12 +213,12 @@ pub struct PackagePlan {
 
 impl PackagePlan {
     /// The words for cargo's `-p` that no dependency of the same name fits too.
-    pub(crate) fn unambiguous(&self) -> &str {
-        // What older cargos call an id they do not take for one.
-        if self.id.repr.contains(' ') {
-            &self.spec
+    pub(crate) fn unambiguous(&self) -> String {
+        // Cargo does not take back every id: in one, letters of a folder may be escaped.
+        if self.spec == self.metadata.name {
+            format!("{}@{}", self.spec, self.metadata.version)
         } else {
-            &self.id.repr
+            self.spec.clone()
         }
     }
 
