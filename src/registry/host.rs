@@ -51,6 +51,12 @@ impl Host {
         }
     }
 
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        is_loopback(&self.name)
+    }
+
     /// Whether it was seen to begin an upload where it was asked to mount what it has.
     #[must_use]
     pub fn ignores_mounts(&self) -> bool {

@@ -16,6 +16,8 @@ pub struct RequestInfo {
     pub method: String,
     pub path: String,
     pub query: String,
+    /// What it says of its body.
+    pub length: Option<u64>,
 }
 
 impl RequestInfo {

@@ -150,6 +150,10 @@ fn begin(shared: &Shared, parts: &http::request::Parts) -> (u64, RequestInfo) {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
+        length: parts
+            .headers
+            .get("Content-Length")
+            .and_then(|value| value.to_str().ok()?.parse().ok()),
     };
     let authorized = parts.headers.get("Authorization");
     let authorized = authorized.map(|value| {

@@ -42,6 +42,12 @@ impl Check {
         })
     }
 
+    /// Whether every byte before an offset went by.
+    pub(super) fn has_seen(&self, offset: u64) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.upto >= offset
+    }
+
     pub(super) fn damage(&self) -> Option<String> {
         self.state
             .lock()

@@ -20,6 +20,11 @@ pub struct Speed {
     rate: Option<f64>,
     /// Each chunk goes over a connection of its own.
     pub alone: bool,
+    /// The registry is on this machine, where no connection breaks by itself, and has not
+    /// refused to take the end of a blob with the request that closes the upload.
+    pub takes_ends: bool,
+    /// It was sent one.
+    pub end_sent: bool,
 }
 
 impl Speed {
@@ -27,6 +32,17 @@ impl Speed {
     /// Notes what a chunk took.
     pub fn measured(&mut self, bytes: u64, took: Duration) {
         self.rate = Some(bytes as f64 / took.as_secs_f64().max(1e-6));
+    }
+
+    /// Whether what is left of a blob is little enough for the request that closes its upload:
+    /// half of the blob, no more than the largest chunk, and sent as fast as one. A line that
+    /// breaks then costs no more than with chunks, and whoever interrupts waits no longer.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn is_soon_done(&self, left: u64, blob: u64) -> bool {
+        left <= (blob / 2).clamp(CHUNKS[0], MAX_CHUNK)
+            && self
+                .rate
+                .is_some_and(|rate| left as f64 <= rate * CHUNK_SECONDS)
     }
 
     /// How large the next chunk of a blob is; `index` is into [`CHUNKS`].
