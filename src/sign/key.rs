@@ -1,22 +1,24 @@
-//! Keys: P-256 to sign with, and what cosign users have to verify with.
+//! Keys to sign and to verify with, of the kinds that cosign's users have.
 //!
 //! cosign 2 signs the SHA-256 of a message whatever the curve is, and cosign 3 a hash as
 //! long as the curve: either is verified. Ed25519 has a hash of its own.
 
+mod pair;
+
 use std::fmt;
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1,
     ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, EcdsaKeyPair,
-    KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::Digest as _;
 
+use self::pair::{Pair, SIGNING};
 use super::encrypted::{self, SealError};
 use crate::error::Error;
 use crate::oci::Digest;
@@ -27,11 +29,16 @@ pub const PASSWORD: &str = "COSIGN_PASSWORD";
 /// The label of a public key in PEM. <https://www.rfc-editor.org/rfc/rfc7468#section-13>
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
 /// The labels of private keys that openssl makes PKCS#8 of, which parameters may precede.
-const OTHER_FORMS: [&str; 3] = ["EC PARAMETERS", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
+const OTHER_FORMS: [&str; 4] = [
+    "EC PARAMETERS",
+    "EC PRIVATE KEY",
+    "RSA PRIVATE KEY",
+    "ENCRYPTED PRIVATE KEY",
+];
 /// The label of a key in PKCS#8 that is not encrypted.
 const PLAIN_LABEL: &str = "PRIVATE KEY";
 
-/// The kind that is made, and that can sign.
+/// The kind that is made.
 pub(super) const USUAL: &str = "ECDSA P-256";
 /// Kinds, by how the algorithm of their keys begins, which stands in public ones and in
 /// PKCS#8. <https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.7>
@@ -174,7 +181,7 @@ impl PublicKey {
 
 /// A key to sign with.
 pub struct SigningKey {
-    pair: EcdsaKeyPair,
+    pair: Pair,
     public: PublicKey,
 }
 
@@ -228,7 +235,7 @@ impl SigningKey {
                 return Err(Error::Signature {
                     message: format!("{name} is in another form: it holds a `{label}`"),
                     hint: Some(
-                        "openssl pkcs8 -topk8 -nocrypt -in FILE makes PKCS#8 of it, not encrypted, which is taken where it is P-256; cosign import-key-pair encrypts that"
+                        "openssl pkcs8 -topk8 -nocrypt -in FILE makes PKCS#8 of it, not encrypted, which is taken where it is P-256, Ed25519 or RSA; cosign import-key-pair encrypts that"
                             .into(),
                     ),
                 });
@@ -237,7 +244,7 @@ impl SigningKey {
                 return Err(Error::Signature {
                     message: format!("{name} cannot be used: it holds a `{}`", shown(label)),
                     hint: Some(
-                        "signing takes a P-256 key, of cosign's form or as PKCS#8: cargo edgepack keygen makes one"
+                        "signing takes a key of cosign's form, or PKCS#8: cargo edgepack keygen makes one"
                             .into(),
                     ),
                 });
@@ -247,22 +254,24 @@ impl SigningKey {
     }
 
     fn of_pkcs8(pkcs8: &[u8], name: &str) -> Result<Self, Error> {
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map_err(|_| {
-                let why = match kind_of(pkcs8) {
-                    Some(kind) if kind != USUAL => {
-                        format!("it is {}, and signing takes {USUAL}", a_key_of(kind))
-                    }
-                    _ => format!("it is no {USUAL} key that makes sense"),
-                };
-                Error::Signature {
-                    message: format!("{name} cannot be used: {why}"),
-                    hint: Some("cargo edgepack keygen makes one".into()),
+        let kind = kind_of(pkcs8);
+        let refused = |why: String| Error::Signature {
+            message: format!("{name} cannot be used: {why}"),
+            hint: Some("cargo edgepack keygen makes one".into()),
+        };
+        let pair = Pair::of_pkcs8(kind.unwrap_or(USUAL), pkcs8).ok_or_else(|| {
+            refused(match kind {
+                Some(kind) if !SIGNING.contains(&kind) => {
+                    let known = SIGNING.join(", ");
+                    format!("it is {}, and signing takes {known}", a_key_of(kind))
                 }
-            })?;
-        let der = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key())
-            .map_err(|_| unusable(name, "it has no public half"))?;
-        let public = PublicKey::of_der(der.as_ref(), name)?;
+                kind => format!("it is no {} key that makes sense", kind.unwrap_or(USUAL)),
+            })
+        })?;
+        let der = pair
+            .public_der()
+            .map_err(|_| refused("it has no public half".into()))?;
+        let public = PublicKey::of_der(&der, name)?;
         Ok(SigningKey { pair, public })
     }
 
@@ -272,16 +281,14 @@ impl SigningKey {
         &self.public
     }
 
-    /// Signs the SHA-256 of a message; in DER.
+    /// Signs a message; in DER where the key is ECDSA's.
     ///
     /// # Errors
     ///
     /// [`Error::Internal`].
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.pair
-            .sign(&SystemRandom::new(), message)
-            .map(|s| s.as_ref().to_vec())
-            .map_err(|_| Error::Internal("failed to sign".into()))
+        let signed = self.pair.sign(message);
+        signed.map_err(|_| Error::Internal("failed to sign".into()))
     }
 }
 
@@ -393,6 +400,7 @@ mod tests {
     }
 
     /// Made by openssl, and used for nothing.
+    const P384_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDCf0Ko5IxobszCNgWAKI01VQQdHIGKRRigf48mztXqIzq19VtFGTwFSFK2k1B10PU2hZANiAAQ9mAmxmnqpfHgKHh4poiLVJ1uPG+FyAIFHqOkllebu6mrMTeJNPe43txsSv2/HlXvLXx0jCczcWSY7oikjvWtzgHt9fdcT4YcqfxtwEYz1zbKDUjMT3SO4YHMLxpkIuzg=\n-----END PRIVATE KEY-----\n";
     const ED25519_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIMho5VrtVGNwC+sW6yJdq366665lHSycvOiyGpmsj/rI\n-----END PRIVATE KEY-----\n";
 
     #[test]
@@ -412,7 +420,7 @@ mod tests {
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
                 "no ECDSA P-256 key",
             ),
-            (ED25519_KEY, "a key of the kind Ed25519, and signing takes"),
+            (P384_KEY, "a key of the kind ECDSA P-384, and signing takes"),
             (
                 "-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n",
                 "is in another form",
@@ -433,6 +441,16 @@ mod tests {
         // The public half may stand behind the private one.
         let both = [&made.private, &made.public[..]].concat();
         assert!(SigningKey::parse(&both, "k", password("pw")).is_ok());
+    }
+
+    #[test]
+    fn another_kind_signs() {
+        let key = SigningKey::parse(ED25519_KEY, "k", || Ok(None)).unwrap();
+        assert_eq!(key.public().kind(), "Ed25519");
+        let public = PublicKey::parse(&key.public().to_pem(), "k").unwrap();
+        let signature = key.sign(b"message").unwrap();
+        assert!(public.verifies(b"message", &signature));
+        assert!(!public.verifies(b"messagf", &signature));
     }
 
     /// Made by openssl, as cosign 2 and 3 sign.

@@ -43,6 +43,16 @@ impl Desk {
         run(command.args(args).env("COSIGN_PASSWORD", "pw"))
     }
 
+    /// A key that cosign did not make, imported as `NAME.key`; it stays as `NAME.pem` too.
+    fn import(&self, name: &str, algorithm: &'static rcgen::SignatureAlgorithm) {
+        let pem = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let file = format!("{name}.pem");
+        fs::write(self.artifact.place.join(&file), pem.serialize_pem()).unwrap();
+        let prefix = format!("--output-key-prefix={name}");
+        self.cosign(&["import-key-pair", "--key", &file, &prefix])
+            .exits(0);
+    }
+
     fn verified_by_cosign(&self, key: &str, more: &[&str]) -> Run {
         let args = ["verify", "--key", key, "--insecure-ignore-tlog"];
         self.cosign(&[&args, more, &[&self.reference]].concat())
@@ -184,65 +194,69 @@ fn an_attestation_of_cosign_is_no_signature() {
     });
 }
 
-/// Kinds of keys that we verify with, and do not sign with.
+/// Kinds of keys that cosign makes none of, and imports.
 #[test]
 fn keys_of_other_kinds() {
     let Some(peers) = Peers::find() else { return };
     let registry = Registry::start();
     let desk = Desk::new(&peers, registry.host());
     desk.artifact.publish(&desk.host, &[]).exits(0);
-    for (name, args) in [
-        (
-            "rsa",
-            &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"][..],
-        ),
-        (
-            "p256",
-            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
-        ),
+    for (name, algorithm) in [
+        ("rsa", &rcgen::PKCS_RSA_SHA256),
+        ("p256", &rcgen::PKCS_ECDSA_P256_SHA256),
         // With hashes as long as they are.
-        (
-            "p384",
-            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
-        ),
-        (
-            "p521",
-            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"],
-        ),
+        ("p384", &rcgen::PKCS_ECDSA_P384_SHA384),
+        ("p521", &rcgen::PKCS_ECDSA_P521_SHA512),
     ] {
-        let file = format!("{name}.pem");
-        let mut openssl = std::process::Command::new("openssl");
-        openssl.current_dir(desk.artifact.place.path());
-        openssl.arg("genpkey").args(args).args(["-out", &file]);
-        if openssl.output().is_ok_and(|o| o.status.success()) {
-            let prefix = format!("--output-key-prefix={name}");
-            desk.cosign(&["import-key-pair", "--key", &file, &prefix])
-                .exits(0);
-            let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
-            desk.signed_by_cosign("sign", &key, &[]);
-            desk.verified_by_us(&public).exits(0).says("bundle");
-            let offline = ["--tlog-upload=false", "--use-signing-config=false", "--yes"];
-            let blob = ["sign-blob", "--key", &key, "--bundle", "blob.json", &file];
-            desk.cosign(&[&blob[..], &offline].concat()).exits(0);
-            let file = format!("./{file}");
-            let verify = ["verify", &file, "--bundle", "blob.json", "--key", &public];
-            desk.ours(&verify).exits(0);
-            // The older form alone.
-            let registry = Registry::start();
-            let other = Desk::new(&peers, registry.host());
-            let (here, there) = (&desk.artifact.place, &other.artifact.place);
-            for file in [&key, &public] {
-                fs::copy(here.join(file), there.join(file)).unwrap();
-            }
-            other.artifact.publish(&other.host, &[]).exits(0);
-            other.signed_by_cosign("sign", &key, LEGACY);
-            other.verified_by_us(&public).exits(0).says("legacy");
+        desk.import(name, algorithm);
+        let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
+        desk.signed_by_cosign("sign", &key, &[]);
+        desk.verified_by_us(&public).exits(0).says("bundle");
+        let offline = ["--tlog-upload=false", "--use-signing-config=false", "--yes"];
+        let blob = ["sign-blob", "--key", &key, "--bundle", "blob.json", &public];
+        desk.cosign(&[&blob[..], &offline].concat()).exits(0);
+        let file = format!("./{public}");
+        let verify = ["verify", &file, "--bundle", "blob.json", "--key", &public];
+        desk.ours(&verify).exits(0);
+        // The older form alone.
+        let registry = Registry::start();
+        let other = Desk::new(&peers, registry.host());
+        let (here, there) = (&desk.artifact.place, &other.artifact.place);
+        for file in [&key, &public] {
+            fs::copy(here.join(file), there.join(file)).unwrap();
         }
+        other.artifact.publish(&other.host, &[]).exits(0);
+        other.signed_by_cosign("sign", &key, LEGACY);
+        other.verified_by_us(&public).exits(0).says("legacy");
     }
     // PKCS#8 as it is.
-    if desk.artifact.place.join("p256.pem").exists() {
-        desk.ours(&["sign", &desk.reference, "--key", "p256.pem"])
+    desk.ours(&["sign", &desk.reference, "--key", "p256.pem"])
+        .exits(0);
+    desk.verified_by_cosign("p256.pub", LEGACY).exits(0);
+}
+
+/// What we sign with keys that cosign imported, cosign verifies.
+#[test]
+fn imported_keys_sign() {
+    let Some(peers) = Peers::find() else { return };
+    for (name, algorithm) in [
+        ("rsa", &rcgen::PKCS_RSA_SHA256),
+        ("ed25519", &rcgen::PKCS_ED25519),
+    ] {
+        let registry = Registry::start();
+        let desk = Desk::new(&peers, registry.host());
+        desk.artifact.publish(&desk.host, &[]).exits(0);
+        desk.import(name, algorithm);
+        let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
+        desk.ours(&["sign", &desk.reference, "--key", &key])
             .exits(0);
-        desk.verified_by_cosign("p256.pub", LEGACY).exits(0);
+        desk.verified_by_cosign(&public, &[]).exits(0);
+        desk.verified_by_cosign(&public, LEGACY).exits(0);
+        desk.verified_by_us(&public).exits(0).says("bundle");
+        desk.ours(&["sign", "app.wasm", "--key", &key, "--bundle", "app.json"])
+            .exits(0);
+        let blob = ["verify-blob", "--key", &public, "--bundle", "app.json"];
+        desk.cosign(&[&blob[..], &["--insecure-ignore-tlog", "app.wasm"]].concat())
+            .exits(0);
     }
 }
