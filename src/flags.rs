@@ -146,10 +146,15 @@ impl CargoFlags {
             if let Some(value) = word.strip_prefix("--config") {
                 let next = self.extra.get(place + 1).filter(|_| value.is_empty());
                 let next = next.map(|next| next.to_string_lossy()).unwrap_or_default();
-                let named = |key: &&&str| value.contains(**key) || next.contains(**key);
-                if let Some(key) = READ.iter().find(named) {
+                let setting = value.strip_prefix('=').unwrap_or(&next);
+                if let Some(key) = READ.iter().find(|key| sets(setting, key)) {
+                    let what = if setting.contains('=') {
+                        format!("`{key}`")
+                    } else {
+                        format!("a file, which may set `{key}`,")
+                    };
                     return Err(Error::Usage {
-                        message: format!("`--config` with `{key}` cannot stand behind `--`"),
+                        message: format!("`--config` with {what} cannot stand behind `--`"),
                         hint: Some(
                             "set it in .cargo/config.toml, or by cargo's variable for it".into(),
                         ),
@@ -220,4 +225,14 @@ pub(crate) fn is_cdylib(target: &Target) -> bool {
 /// Whether cargo calls it so.
 pub(crate) fn is_example(target: &Target) -> bool {
     has_kind(target, &TargetKind::Example)
+}
+/// Whether what is given to cargo's `--config` sets this key, in whichever table but that of
+/// variables; a file, which has no `=`, may set any.
+fn sets(setting: &str, key: &str) -> bool {
+    let Some((path, value)) = setting.split_once('=') else {
+        return true;
+    };
+    let mut parts = path.split('.').map(str::trim);
+    let table = value.trim_start().starts_with('{') && value.contains(key);
+    parts.next() != Some("env") && (table || parts.any(|part| part == key))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -248,8 +248,8 @@ impl Push<'_> {
             .or_else(remembered)
             .filter(|_| !anew)
             .filter(|other| other != path && Repository::parse(&format!("{host}/{other}")).is_ok());
-        // What an earlier run has sent is not sent by this one.
-        let begun_at = OnceLock::new();
+        // What an earlier run has sent is not sent by this one, unless it begins anew.
+        let begun_at = AtomicU64::new(blob.size);
         let how = remote
             .push_blob(&Upload {
                 blob,
@@ -257,7 +257,7 @@ impl Push<'_> {
                 mount_from: elsewhere.as_deref(),
                 bookmark: Bookmark::new(self.context.cache, remote.repository(), blob),
                 on_progress: &|done| {
-                    begun_at.get_or_init(|| done);
+                    begun_at.fetch_min(done, Ordering::Relaxed);
                     (self.context.on_event)(Event::Progress {
                         item: self.number,
                         blob,
@@ -267,7 +267,7 @@ impl Push<'_> {
             })
             .await?;
         if how == Uploaded::Sent {
-            let before = begun_at.get().copied().unwrap_or_default();
+            let before = begun_at.load(Ordering::Relaxed);
             self.sent
                 .fetch_add(blob.size.saturating_sub(before), Ordering::Relaxed);
         }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::key::{PublicKey, SigningKey};
+use super::key::{ED25519, PublicKey, SigningKey};
 use super::refusal::Refusal;
 use super::statement::{self, PAYLOAD_TYPE, Wanted};
 use super::trust::{SignedBy, Trust};
@@ -63,6 +63,10 @@ impl Material {
         let certified = self.certificate.is_some() || self.x509_certificate_chain.is_some();
         match &self.public_key {
             _ if certified => Refusal::Certificate,
+            // cosign signs artifacts with Ed25519 in a way that it does not verify itself.
+            Some(named) if named.hint == key.hint() && key.kind() == ED25519 => {
+                Refusal::ChangedOrPrehashed
+            }
             Some(named) if named.hint == key.hint() => Refusal::Changed,
             Some(named) if !named.hint.is_empty() => Refusal::OtherKey,
             _ => Refusal::OtherKeyOrChanged,

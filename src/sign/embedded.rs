@@ -103,7 +103,7 @@ fn unusable(source: &KeySource, why: &str) -> Error {
     Error::Signature {
         message: format!("{} cannot be used here: {why}", source.name()),
         hint: Some(
-            "signatures inside modules take the keys of: cargo edgepack keygen --embed".into(),
+            "signatures inside modules take the keys of: cargo edgepack keygen --embed, as they are, in PEM, in DER, or one of these in Base64".into(),
         ),
     }
 }

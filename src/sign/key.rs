@@ -11,8 +11,9 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1,
-    ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, EcdsaKeyPair,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA512_ASN1,
+    ED25519 as ED25519_PURE, EcdsaKeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,6 +39,8 @@ const OTHER_FORMS: [&str; 4] = [
 /// The label of a key in PKCS#8 that is not encrypted.
 const PLAIN_LABEL: &str = "PRIVATE KEY";
 
+/// The kind of keys that sign what is inside modules, too.
+pub(super) const ED25519: &str = "Ed25519";
 /// The kind that is made.
 pub(super) const USUAL: &str = "ECDSA P-256";
 /// Kinds, by how the algorithm of their keys begins, which stands in public ones and in
@@ -64,7 +67,7 @@ const KINDS: [(&str, &[u8]); 8] = [
         b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x30",
     ),
     ("ECDSA", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"),
-    ("Ed25519", b"\x30\x05\x06\x03\x2b\x65\x70"),
+    (ED25519, b"\x30\x05\x06\x03\x2b\x65\x70"),
     (
         "RSA",
         b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00",
@@ -123,7 +126,7 @@ impl PublicKey {
             Some(kind @ "ECDSA P-521") => {
                 (kind, &[&ECDSA_P521_SHA512_ASN1, &ECDSA_P521_SHA256_ASN1])
             }
-            Some(kind @ "Ed25519") => (kind, &[&ED25519]),
+            Some(kind @ ED25519) => (kind, &[&ED25519_PURE]),
             Some(kind @ "RSA") => (kind, &[&RSA_PKCS1_2048_8192_SHA256]),
             _ => {
                 let kind = kind.map_or("of a kind that is not known".into(), a_key_of);
@@ -265,7 +268,8 @@ impl SigningKey {
                     let known = SIGNING.join(", ");
                     format!("it is {}, and signing takes {known}", a_key_of(kind))
                 }
-                kind => format!("it is no {} key that makes sense", kind.unwrap_or(USUAL)),
+                Some(kind) => format!("it is no {kind} key that makes sense"),
+                None => format!("it is no key of {} that makes sense", SIGNING.join(", ")),
             })
         })?;
         let der = pair
@@ -418,7 +422,7 @@ mod tests {
             ),
             (
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-                "no ECDSA P-256 key",
+                "no key of ECDSA P-256, Ed25519, RSA that makes sense",
             ),
             (P384_KEY, "a key of the kind ECDSA P-384, and signing takes"),
             (

@@ -87,6 +87,11 @@ pub enum Refusal {
     /// It names this key.
     #[error("it claims to be made with this key, but was changed afterwards")]
     Changed,
+    /// It names this key, with which cosign signs what nobody verifies.
+    #[error(
+        "it claims to be made with this key, but was changed afterwards, or is by cosign, which signs artifacts with Ed25519 in a way that it does not verify itself"
+    )]
+    ChangedOrPrehashed,
     /// A certificate in place of a key.
     #[error("it was made with a certificate, not with a key")]
     Certificate,

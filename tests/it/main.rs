@@ -43,6 +43,7 @@ mod publish;
 mod publish_faults;
 mod publish_layout;
 mod publish_lines;
+mod publish_uploads;
 mod pull_refusals;
 mod registry_itself;
 mod registry_peers;

@@ -483,13 +483,17 @@ fn words_behind_the_dashes_that_are_ours() {
             .says("cannot stand behind `--`");
     }
     let config = "build.build-dir='elsewhere'";
+    let build_app = ["build", "--manifest-path", "app/Cargo.toml", "--"];
     for words in [&["--config", config][..], &[&format!("--config={config}")]] {
-        let build = ["build", "--manifest-path", "app/Cargo.toml", "--"];
         place
-            .run([&build[..], words].concat())
+            .run([&build_app[..], words].concat())
             .exits(2)
             .says("`build-dir` cannot stand behind `--`");
     }
+    place
+        .run([&build_app[..], &["--config=more.toml"]].concat())
+        .exits(2)
+        .says("with a file, which may set");
     place.write("m.wasm", b"\0asm\x01\0\0\0");
     place
         .run(["build", "m.wasm", "--", "--features", "x"])

@@ -13,7 +13,7 @@ use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry, Seen};
 use crate::support::tool::run;
 
 /// Two chunks, and more than goes up in one piece.
-const LARGE: usize = 20 << 20;
+pub const LARGE: usize = 20 << 20;
 const SMALL: usize = 100_000;
 
 /// Faults after which a client that tries again gets through.
@@ -38,7 +38,7 @@ fn requests_of_a_push(artifact: &Artifact, options: &Options) -> usize {
 }
 
 #[track_caller]
-fn is_published(artifact: &Artifact, registry: &Registry, what: &str) {
+pub fn is_published(artifact: &Artifact, registry: &Registry, what: &str) {
     let lines: Vec<_> = registry.requests().iter().map(Seen::line).collect();
     assert!(registry.is_complete(REPOSITORY, TAG), "{what}: {lines:#?}");
     let tags = registry.tags(REPOSITORY);
@@ -303,7 +303,7 @@ fn crumbs_are_no_progress() {
 }
 
 /// Tells the registry's fault whom to kill.
-fn victim() -> (Arc<AtomicU32>, impl Fn(Signal) + Send + Sync + 'static) {
+pub fn victim() -> (Arc<AtomicU32>, impl Fn(Signal) + Send + Sync + 'static) {
     let pid = Arc::new(AtomicU32::new(0));
     let of_hook = Arc::clone(&pid);
     let strike = move |signal| {
@@ -422,77 +422,6 @@ fn a_client_that_is_interrupted() {
         registry.heal();
         artifact.publish(&registry.host(), &[]).exits(0);
         is_published(&artifact, &registry, &what);
-    }
-}
-
-/// Where the end of a blob is not taken with the request that closes an upload, it goes up
-/// before that one.
-#[test]
-fn a_close_that_takes_no_bytes() {
-    let artifact = Artifact::new(LARGE);
-    let closes = |request: &Seen| request.method == "PUT" && request.is_upload();
-    for answer in [
-        Fault::status(400),
-        Fault::status(405),
-        Fault::status(500),
-        Fault::status(501),
-        Fault::status(201),
-        Fault::Reset,
-        Fault::ResetAfter(1 << 20),
-    ] {
-        let registry = Registry::start();
-        let refused = answer.clone();
-        registry.fault(move |request| {
-            let large = request.length.is_some_and(|length| length > 1 << 20);
-            (request.method == "PUT" && large).then(|| refused.clone())
-        });
-        artifact.publish(&registry.host(), &[]).exits(0);
-        is_published(&artifact, &registry, &format!("{answer:?}"));
-        let tried = registry.requests().iter().filter(|r| closes(r)).count();
-        assert!(tried <= 3, "{answer:?}: {tried}");
-    }
-    // Where it is taken, one chunk goes before it, to see how fast it is.
-    let registry = Registry::start();
-    artifact.publish(&registry.host(), &[]).exits(0);
-    let seen = registry.requests();
-    let chunks = seen.iter().filter(|r| r.method == "PATCH").count();
-    let large = seen.iter().filter(|r| closes(r) && r.received > 1 << 20);
-    assert_eq!((chunks, large.count()), (1, 1));
-}
-
-/// The next run does not send again what the registry has got, in whichever request the
-/// one before was interrupted: the third chunk, and the one that closes the upload.
-#[test]
-fn the_next_run_goes_on() {
-    let artifact = Artifact::new(100 << 20);
-    for (bodies, most) in [(2, 70 << 20), (3, 45 << 20)] {
-        let registry = Registry::start();
-        let (pid, strike) = victim();
-        let seen = AtomicU32::new(0);
-        registry.fault(move |request| {
-            let large = request.length.is_some_and(|length| length > 1 << 20);
-            if large && seen.fetch_add(1, Ordering::SeqCst) == bodies {
-                strike(Signal::INT);
-                return Some(Fault::Stall(Duration::from_secs(20)));
-            }
-            None
-        });
-        let mut child = artifact
-            .publish_command(&registry.host(), &[])
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        pid.store(child.id(), Ordering::SeqCst);
-        assert_eq!(child.wait().unwrap().code(), Some(130));
-        assert!(registry.tags(REPOSITORY).is_empty());
-        registry.heal();
-        registry.clear_requests();
-        let done = artifact.publish(&registry.host(), &["--message-format=json"]);
-        is_published(&artifact, &registry, "gone on");
-        let sent: u64 = registry.requests().iter().map(|r| r.received).sum();
-        assert!(sent < most, "{sent} bytes were sent again");
-        let said = done.exits(0).json()["published"][0]["sent"].as_u64();
-        assert!(said.is_some_and(|said| said <= sent), "{said:?} of {sent}");
     }
 }
 

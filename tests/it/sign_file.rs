@@ -202,6 +202,9 @@ fn no_output_is_an_input() {
     }
     let embed = ["sign", "--embed", "--key=e.key", "app.wasm", "-o", "e.key"];
     refused(&embed, "e.key");
+    place.write("token", "eyJ.e.s");
+    let keyless = ["sign", "app.wasm", "--identity-token=@token", "--bundle"];
+    refused(&[&keyless[..], &["token"]].concat(), "token");
     place.write(
         "verify.toml",
         "[[rules]]\nrepository = \"*\"\nkey = \"k.pub\"\n",

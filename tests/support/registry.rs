@@ -54,6 +54,8 @@ pub struct Options {
     pub monolithic_only: bool,
     /// No `Location` where something has been made.
     pub no_location: bool,
+    /// Nor where an upload goes on: its id alone is told.
+    pub uploads_by_id: bool,
     pub relative_location: bool,
     /// Where blobs are downloaded from: `HOST:PORT`, or a URL up to the path.
     pub redirect_blobs_to: Option<String>,
@@ -84,6 +86,7 @@ impl Default for Options {
             chunk_max: None,
             monolithic_only: false,
             no_location: false,
+            uploads_by_id: false,
             relative_location: false,
             redirect_blobs_to: None,
             mount: Mount::Honoured,

@@ -58,12 +58,15 @@ impl With {
             With::Identity(Settings {
                 signing_config,
                 trusted_root,
-                ..
-            }) => [signing_config, trusted_root]
-                .into_iter()
-                .flatten()
-                .map(PathBuf::as_path)
-                .collect(),
+                token,
+            }) => [
+                signing_config.as_deref(),
+                trusted_root.as_deref(),
+                token.file(),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         }
     }
 }

@@ -28,10 +28,10 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
-    #[serde(default, alias = "username")]
-    username: String,
-    #[serde(default, alias = "secret")]
-    secret: String,
+    #[serde(alias = "username")]
+    username: Option<String>,
+    #[serde(alias = "secret")]
+    secret: Option<String>,
 }
 
 /// Asks a helper for the credential of a server; none where it has none.
@@ -46,16 +46,18 @@ pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Erro
     };
     let answer: Answer = serde_json::from_str(&said)
         .map_err(|_| failed(helper, "get", "its answer makes no sense"))?;
+    let username = answer.username.unwrap_or_default();
+    let secret = answer.secret.unwrap_or_default();
     // So say some of what they do not have.
-    if answer.username.is_empty() && answer.secret.is_empty() {
+    if username.is_empty() && secret.is_empty() {
         return Ok(None);
     }
-    let secret = Secret::new(answer.secret);
-    Ok(Some(if answer.username == "<token>" {
+    let secret = Secret::new(secret);
+    Ok(Some(if username == "<token>" {
         Credential::IdentityToken(secret)
     } else {
         Credential::Password {
-            username: answer.username,
+            username,
             password: secret,
         }
     }))

@@ -80,7 +80,7 @@ enum Style {
 /// Why a step failed, and what is known then.
 enum Trouble {
     /// The registry wants a new token.
-    Unauthorized(Box<Response>),
+    Unauthorized(Method, Box<Response>),
     /// Anything else.
     Failed(Failure),
 }
@@ -145,28 +145,30 @@ impl Remote {
                 Err(trouble) => trouble,
             };
             let failure = match trouble {
-                Trouble::Unauthorized(reply) => {
+                Trouble::Unauthorized(method, reply) => {
+                    speed.takes_ends &= !speed.end_sent;
                     let reached = place.as_ref().map_or(0, |p| p.offset);
                     if reached >= best + PROBE {
                         (best, attempt, refusals, challenges) = (reached, 0, 0, 0);
                     }
                     challenges += 1;
                     if challenges > MAX_CHALLENGES {
-                        return Err(read_failure(
-                            &Method::PATCH,
-                            *reply,
-                            self.session.client().options.timeout,
-                        )
-                        .await);
+                        let timeout = self.session.client().options.timeout;
+                        return Err(read_failure(&method, *reply, timeout).await);
                     }
-                    self.session.answer(&Method::PATCH, &reply).await?;
+                    self.session.answer(&method, &reply).await?;
                     place = self.where_it_stands(place.take(), false).await;
                     continue;
                 }
                 Trouble::Failed(failure) => failure,
             };
             let reached = place.as_ref().map_or(0, |p| p.offset);
-            if let Some(next) = next_style(style, upload.blob.size, &failure, refusals) {
+            // What is refused so may be wanted in another way.
+            let refused_end = speed.end_sent && speed.takes_ends && failure.status.is_some();
+            speed.takes_ends &= !speed.end_sent;
+            if !refused_end
+                && let Some(next) = next_style(style, upload.blob.size, &failure, refusals)
+            {
                 style = next;
                 refusals = 0;
                 place = None;
@@ -184,9 +186,7 @@ impl Remote {
             let lost = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416))
                 || failure.has_code("BLOB_UPLOAD_UNKNOWN")
                 || failure.has_code("BLOB_UPLOAD_INVALID");
-            // What is refused so may be wanted in another way.
-            let refused_end = speed.end_sent && speed.takes_ends && failure.status.is_some();
-            speed.takes_ends &= !speed.end_sent;
+            let closed = failure.request.starts_with("PUT");
             let failure = if lost || spoilt || (refused_end && !is_final(&failure)) {
                 Failure {
                     retry: Retry::Soon,
@@ -203,6 +203,11 @@ impl Remote {
             }
             let begun = place.is_some();
             place = self.where_it_stands(place.take(), lost).await;
+            // The registry may have closed it, and what it said is lost.
+            if closed && place.is_none() && self.has_blob(upload.blob).await? {
+                (upload.on_progress)(upload.blob.size);
+                return Ok(());
+            }
             if let Style::Chunks(index) = style
                 && begun
                 && place.is_none()
@@ -310,22 +315,26 @@ impl Remote {
         let reply = self
             .send_part(&Method::PUT, commit, upload, rest, headers, check)
             .await?;
-        // One that takes no bytes here may say that all is well.
-        if speed.end_sent && reply.status().is_success() && !self.has_blob(upload.blob).await? {
-            return Err(Failure {
-                status: Some(reply.status()),
-                ..Failure::protocol(
-                    describe(&Method::PUT, reply.url()),
-                    "the registry has taken it, and does not have it",
-                )
+        let taken = match reply.status() {
+            // One that takes no bytes here may say that all is well.
+            status if speed.end_sent && status.is_success() => {
+                if !self.has_blob(upload.blob).await? {
+                    let what = describe(&Method::PUT, reply.url());
+                    let why = "the registry has taken it, and does not have it";
+                    let status = Some(status);
+                    return Err(Failure {
+                        status,
+                        ..Failure::protocol(what, why)
+                    }
+                    .into());
+                }
+                true
             }
-            .into());
-        }
+            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => true,
+            _ => false,
+        };
         drop(last_chunk);
-        if reply.status() != StatusCode::CREATED
-            && reply.status() != StatusCode::NO_CONTENT
-            && reply.status() != StatusCode::OK
-        {
+        if !taken {
             return Err(
                 read_failure(&Method::PUT, reply, self.session.client().options.timeout)
                     .await
@@ -431,7 +440,7 @@ impl Remote {
         }
         let reply = reply?;
         if reply.status() == StatusCode::UNAUTHORIZED {
-            return Err(Trouble::Unauthorized(Box::new(reply)));
+            return Err(Trouble::Unauthorized(method.clone(), Box::new(reply)));
         }
         Ok(reply)
     }
@@ -443,7 +452,7 @@ impl Remote {
             .session
             .send(&request, |s| s == StatusCode::ACCEPTED)
             .await?;
-        place_of(&reply, 0)
+        place_of(&reply, 0, None)
     }
 
     /// What the registry has of an upload.
@@ -461,13 +470,10 @@ impl Remote {
             Some(Some(offset)) => offset,
             None => 0,
         };
-        Standing::At(place_of(&reply, offset).unwrap_or_else(|_| Place {
-            location: at.clone(),
-            offset,
-            sent: 0,
-            min_chunk: 0,
-            unsure: false,
-        }))
+        match place_of(&reply, offset, Some(at)) {
+            Ok(place) => Standing::At(place),
+            Err(_) => Standing::Gone,
+        }
     }
 }
 
@@ -482,9 +488,10 @@ fn leads_on(failure: &Failure) -> bool {
     })
 }
 
-/// Whether a refusal is about who asks, and how often, and not about what is sent.
+/// Whether a refusal is about who asks, and how often, and not about what is sent. 403 may
+/// come of something before the registry that does not want bytes there.
 fn is_final(failure: &Failure) -> bool {
-    matches!(failure.status.map(|s| s.as_u16()), Some(401 | 403 | 429))
+    matches!(failure.status.map(|s| s.as_u16()), Some(401 | 429))
 }
 
 /// What a registry says about an upload.

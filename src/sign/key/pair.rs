@@ -9,10 +9,10 @@ use aws_lc_rs::signature::{
     RsaKeyPair,
 };
 
-use super::USUAL;
+use super::{ED25519, USUAL};
 
 /// The kinds.
-pub(super) const SIGNING: [&str; 3] = [USUAL, "Ed25519", "RSA"];
+pub(super) const SIGNING: [&str; 3] = [USUAL, ED25519, "RSA"];
 
 /// A private key that signs.
 pub(super) enum Pair {
@@ -29,7 +29,7 @@ impl Pair {
             USUAL => {
                 EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map(Pair::Ecdsa)
             }
-            "Ed25519" => Ed25519KeyPair::from_pkcs8(pkcs8).map(Pair::Ed25519),
+            ED25519 => Ed25519KeyPair::from_pkcs8(pkcs8).map(Pair::Ed25519),
             "RSA" => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rsa),
             _ => return None,
         }

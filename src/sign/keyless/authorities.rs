@@ -15,12 +15,12 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sigstore_verify::VerificationResult;
 use sigstore_verify::crypto::WEBPKI_VERIFICATION_ALGS;
 use sigstore_verify::trust_root::TrustedRoot;
-use sigstore_verify::types::bundle::VerificationMaterialContent as Material;
 use sigstore_verify::types::{Bundle, TimeRange};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::Certificate;
+use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage as Uses};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage as Purposes, KeyUsage as Uses};
 use x509_cert::time::Validity;
 
 use crate::registry::failure::printable;
@@ -30,6 +30,10 @@ use crate::sign::refusal::Refusal;
 /// The purpose of certificates that sign code, as DER has it.
 /// <https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.12>
 const CODE_SIGNING: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 3];
+const CODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+/// That of certificates that sign times, and any.
+const CLOCK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
+const ANY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
 /// The certificate authorities of a trusted root.
 pub(super) struct Authorities(Vec<Authority>);
@@ -42,32 +46,46 @@ struct Authority {
 
 impl Authorities {
     /// Takes them out of a trusted root, and narrows the times in it, those of clocks
-    /// too, to what the anchors say of themselves.
+    /// too, to what the anchors say of themselves. Those that can vouch for nothing are left
+    /// out of it.
     ///
     /// # Errors
     ///
-    /// Why a chain can vouch for nothing.
+    /// Why the first one can vouch for nothing, where all of a kind are like that.
     pub(super) fn at_their_word(root: &mut TrustedRoot) -> Result<Self, String> {
-        for clock in &mut root.timestamp_authorities {
+        let mut unfit = None;
+        let had_clocks = !root.timestamp_authorities.is_empty();
+        root.timestamp_authorities.retain_mut(|clock| {
             let chain = clock.cert_chain.certificates.iter();
-            let chain: Vec<_> = chain.map(|c| c.raw_bytes.as_bytes()).collect();
+            let chain = owned(chain.map(|c| c.raw_bytes.as_bytes()));
             // The first one is the clock's own.
-            narrow(&mut clock.valid_for, anchor(&chain, 1)?)?;
+            let done = narrow(&mut clock.valid_for, &chain, 1, CLOCK);
+            done.map_err(|why| unfit.get_or_insert(why)).is_ok()
+        });
+        if let Some(why) = unfit.take_if(|_| had_clocks && root.timestamp_authorities.is_empty()) {
+            return Err(why);
         }
+        unfit = None;
         let mut all = Vec::new();
-        for ca in &mut root.certificate_authorities {
+        root.certificate_authorities.retain_mut(|ca| {
             let chain = ca.cert_chain.certificates.iter();
-            let chain: Vec<_> = chain.map(|c| c.raw_bytes.as_bytes()).collect();
-            narrow(&mut ca.valid_for, anchor(&chain, 0)?)?;
-            let owned = chain.iter().map(|c| CertificateDer::from(*c).into_owned());
-            let mut owned: Vec<_> = owned.collect();
-            all.extend(owned.pop().map(|anchor| Authority {
+            let mut chain = owned(chain.map(|c| c.raw_bytes.as_bytes()));
+            let done = narrow(&mut ca.valid_for, &chain, 0, CODE);
+            if let Err(why) = done {
+                unfit.get_or_insert(why);
+                return false;
+            }
+            all.extend(chain.pop().map(|anchor| Authority {
                 anchor,
-                intermediates: owned,
+                intermediates: chain,
                 window: ca.valid_for,
             }));
+            true
+        });
+        match unfit {
+            Some(why) if all.is_empty() => Err(why),
+            _ => Ok(Authorities(all)),
         }
-        Ok(Authorities(all))
     }
 
     /// Whether, at each of the times that were found, one of them vouches for the
@@ -77,19 +95,10 @@ impl Authorities {
     ///
     /// [`Refusal::Authority`], or [`Refusal::Senseless`].
     pub(super) fn vouch(&self, bundle: &Bundle, found: &VerificationResult) -> Result<(), Refusal> {
-        let mut chain = match &bundle.verification_material.content {
-            Material::Certificate(one) => vec![CertificateDer::from(one.raw_bytes.as_bytes())],
-            Material::X509CertificateChain { certificates } => certificates
-                .iter()
-                .map(|c| CertificateDer::from(c.raw_bytes.as_bytes()))
-                .collect(),
-            _ => Vec::new(),
-        };
-        if chain.is_empty() {
-            return Err(Refusal::Keyed);
-        }
+        // What a bundle of an older version holds beside it is nobody's word.
+        let leaf = bundle.signing_certificate().ok_or(Refusal::Keyed)?;
         let senseless = |e: webpki::Error| Refusal::senseless("its certificate", &e);
-        let leaf = chain.remove(0);
+        let leaf = CertificateDer::from(leaf.as_bytes());
         let leaf = EndEntityCert::try_from(&leaf).map_err(senseless)?;
         let times = found.verified_timestamps();
         if times.is_empty() {
@@ -104,7 +113,7 @@ impl Authorities {
                 .iter()
                 .filter(|authority| authority.window.is_none_or(|w| w.contains(time)))
                 .any(|authority| {
-                    let done = authority.vouches(&leaf, &chain, at);
+                    let done = authority.vouches(&leaf, at);
                     done.map_err(|e| why = Some(e)).is_ok()
                 });
             if !vouched {
@@ -125,19 +134,14 @@ impl Authorities {
 }
 
 impl Authority {
-    fn vouches(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        sent: &[CertificateDer<'_>],
-        at: UnixTime,
-    ) -> Result<(), webpki::Error> {
+    fn vouches(&self, leaf: &EndEntityCert<'_>, at: UnixTime) -> Result<(), webpki::Error> {
         let anchor = [anchor_from_trusted_cert(&self.anchor)?];
-        let through = [&self.intermediates, sent].concat();
+        let through = &self.intermediates;
         // The verifier asks the signer's own certificate for it; those of authorities may
         // say nothing of purposes, which is any.
         let usage = KeyUsage::required_if_present(CODE_SIGNING);
         let algorithms = WEBPKI_VERIFICATION_ALGS;
-        leaf.verify_for_usage(algorithms, &anchor, &through, at, usage, None, None)?;
+        leaf.verify_for_usage(algorithms, &anchor, through, at, usage, None, None)?;
         Ok(())
     }
 }
@@ -151,8 +155,18 @@ pub(super) fn other_kind(bundle: &Bundle) -> Option<&'static str> {
     (kind != key::USUAL).then_some(kind)
 }
 
-/// When the anchor of a chain holds, of which all from `first` on sign others.
-fn anchor(chain: &[&[u8]], first: usize) -> Result<Validity, String> {
+fn owned<'a>(chain: impl Iterator<Item = &'a [u8]>) -> Vec<CertificateDer<'static>> {
+    let chain = chain.map(|c| CertificateDer::from(c).into_owned());
+    chain.collect()
+}
+
+/// When the anchor of a chain holds, of which all from `first` on sign others, for one
+/// purpose.
+fn anchor(
+    chain: &[CertificateDer<'_>],
+    first: usize,
+    purpose: ObjectIdentifier,
+) -> Result<Validity, String> {
     let parsed: Vec<Certificate> = chain
         .iter()
         .map(|c| Certificate::from_der(c))
@@ -167,32 +181,53 @@ fn anchor(chain: &[&[u8]], first: usize) -> Result<Validity, String> {
             ));
         }
     }
-    for certificate in parsed.iter().skip(first) {
-        if !may_sign_others(certificate) {
+    for (below, certificate) in parsed.iter().skip(first).enumerate() {
+        if let Err(what) = may_sign_others(certificate, below, purpose) {
             let name = name(certificate);
-            return Err(format!(
-                "the certificate of `{name}` is that of no authority"
-            ));
+            return Err(format!("the certificate of `{name}` is {what}"));
         }
     }
     let anchor = parsed.last().ok_or("a chain has no certificates")?;
     Ok(anchor.tbs_certificate.validity)
 }
 
-fn may_sign_others(certificate: &Certificate) -> bool {
+/// Whether a certificate may, with so many of authorities below it; what it is otherwise.
+fn may_sign_others(
+    certificate: &Certificate,
+    below: usize,
+    purpose: ObjectIdentifier,
+) -> Result<(), &'static str> {
     let tbs = &certificate.tbs_certificate;
-    let basic = tbs.get::<BasicConstraints>();
     let uses = tbs.get::<Uses>();
-    basic.is_ok_and(|found| found.is_some_and(|(_, basic)| basic.ca))
-        && uses.is_ok_and(|found| found.is_none_or(|(_, uses)| uses.key_cert_sign()))
+    let signs = uses.is_ok_and(|found| found.is_none_or(|(_, uses)| uses.key_cert_sign()));
+    let basic = tbs.get::<BasicConstraints>().ok().flatten();
+    let Some((_, basic)) = basic.filter(|(_, basic)| basic.ca && signs) else {
+        return Err("that of no authority");
+    };
+    let most = basic.path_len_constraint.map(usize::from);
+    if most.is_some_and(|most| below > most) {
+        return Err("for fewer authorities below it");
+    }
+    let purposes = tbs.get::<Purposes>();
+    let fits = |(_, Purposes(all)): &(bool, Purposes)| all.contains(&purpose) || all.contains(&ANY);
+    if !purposes.is_ok_and(|found| found.is_none_or(|found| fits(&found))) {
+        return Err("for another purpose");
+    }
+    Ok(())
 }
 
 fn name(certificate: &Certificate) -> String {
     printable(&certificate.tbs_certificate.subject.to_string())
 }
 
-/// Only at times that a certificate holds for, too.
-fn narrow(window: &mut Option<TimeRange>, to: Validity) -> Result<(), String> {
+/// Only at times that the anchor of a chain holds for, too.
+fn narrow(
+    window: &mut Option<TimeRange>,
+    chain: &[CertificateDer<'_>],
+    first: usize,
+    purpose: ObjectIdentifier,
+) -> Result<(), String> {
+    let to = anchor(chain, first, purpose)?;
     let time = |time: x509_cert::time::Time| time.to_system_time().try_into();
     let [start, end] = [time(to.not_before), time(to.not_after)]
         .map(|t| t.map_err(|_| "a certificate of it has a time that makes no sense".to_owned()));
@@ -203,6 +238,9 @@ fn narrow(window: &mut Option<TimeRange>, to: Validity) -> Result<(), String> {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+    }
+    if narrowed.end.is_some_and(|end| end < narrowed.start) {
+        return Err("an authority is named for times at which its certificate did not hold".into());
     }
     *window = Some(narrowed);
     Ok(())

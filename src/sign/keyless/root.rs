@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sigstore_verify::trust_root::{SigningConfig, TrustedRoot, TufConfig};
+use sigstore_verify::types::bundle::TransparencyLogEntry;
 use sigstore_verify::types::{Artifact, Bundle, Sha256Hash, SignatureContent};
 use sigstore_verify::{
     CertificateError, Error as Failed, TransparencyLogError, VerificationPolicy, Verifier,
@@ -171,6 +172,13 @@ impl Root {
         if entries.is_empty() || entries.iter().any(|e| e.inclusion_proof.is_none()) {
             return Err(Refusal::NoProof);
         }
+        let is_again = |(n, entry): (usize, &TransparencyLogEntry)| {
+            let mut before = entries[..n].iter();
+            before.any(|e| e.log_id == entry.log_id && e.log_index == entry.log_index)
+        };
+        if entries.iter().enumerate().any(is_again) {
+            return Err(Refusal::Entry("it is there twice".into()));
+        }
         let policy = VerificationPolicy::any_identity();
         let result = self
             .0
@@ -194,6 +202,10 @@ impl Root {
             }
         }
         let subject = result.identity().map_or("", |i| i.as_str());
+        // One that names nobody is like no pattern, though the pattern were like nothing.
+        if subject.is_empty() {
+            return Err(Refusal::senseless("its certificate", &"it names nobody"));
+        }
         let issuer = result.issuer().unwrap_or_default();
         if !identity.subject.matches(subject) {
             return Err(Refusal::OtherIdentity {

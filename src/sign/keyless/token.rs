@@ -6,7 +6,7 @@
 //! Specs: <https://docs.github.com/en/actions/reference/security/oidc>,
 //! <https://docs.gitlab.com/ci/secrets/id_token_authentication/>.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -91,6 +91,15 @@ impl Source {
             _ if text.starts_with("eyJ") => Ok(Source::Given(Given(text.to_owned()))),
             _ if text.is_empty() => Err(Error::usage("the identity token is empty")),
             _ => Ok(Source::File(text.into())),
+        }
+    }
+
+    /// The file that it is read from.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Source::File(path) => Some(path),
+            _ => None,
         }
     }
 

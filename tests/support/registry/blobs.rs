@@ -25,6 +25,15 @@ fn located(shared: &Shared, answer: Answer, path: &str) -> Answer {
     }
 }
 
+/// The same for an upload that goes on.
+fn upload_at(shared: &Shared, answer: Answer, path: &str) -> Answer {
+    if shared.options.uploads_by_id {
+        answer
+    } else {
+        located(shared, answer, path)
+    }
+}
+
 /// The same for what is finished.
 pub fn made(shared: &Shared, answer: Answer, path: &str) -> Answer {
     if shared.options.no_location {
@@ -129,7 +138,7 @@ pub async fn begin(
     if let Some(least) = shared.options.chunk_min {
         answer = answer.header("OCI-Chunk-Min-Length", least.to_string());
     }
-    Ok(located(shared, answer, &address(name, &id, 0)))
+    Ok(upload_at(shared, answer, &address(name, &id, 0)))
 }
 
 fn mounted(shared: &Shared, asked: &Asked, name: &str, digest: &str) -> bool {
@@ -177,7 +186,8 @@ pub async fn go_on(
             return Ok(unknown_upload());
         };
         let size = upload.bytes.len();
-        let Some(state) = asked.field("_state") else {
+        let only = shared.options.uploads_by_id.then_some("");
+        let Some(state) = asked.field("_state").or(only) else {
             return Ok(Answer::error(400, "BLOB_UPLOAD_INVALID", "no _state"));
         };
         if shared.options.like_docker_2_8 && state != format!("at-{size}") {
@@ -193,7 +203,7 @@ pub async fn go_on(
         let answer = Answer::new(status)
             .header("Docker-Upload-Uuid", id)
             .header("Range", so_far(size));
-        located(shared, answer, &address(name, id, size))
+        upload_at(shared, answer, &address(name, id, size))
     };
     match asked.method {
         Method::GET => return Ok(status(204, size)),

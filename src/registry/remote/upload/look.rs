@@ -92,7 +92,7 @@ impl Remote {
         match session.send(&request, |s| !busy(s)).await {
             Ok(reply) if reply.status() == StatusCode::CREATED => Mount::Done,
             Ok(reply) if reply.status() == StatusCode::ACCEPTED => {
-                place_of(&reply, 0).map_or(Mount::Refused, Mount::Upload)
+                place_of(&reply, 0, None).map_or(Mount::Refused, Mount::Upload)
             }
             _ => Mount::Refused,
         }

@@ -21,9 +21,14 @@ pub(super) struct Place {
     pub unsure: bool,
 }
 
-/// Where an upload goes on, by the reply that began it or tells of it.
-pub(super) fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> {
-    // Some say the upload's id alone; its address is known then.
+/// Where an upload goes on, by the reply that began it, or that tells of one at an address
+/// that is known.
+pub(super) fn place_of(
+    reply: &Response,
+    offset: u64,
+    known: Option<&Url>,
+) -> Result<Place, Failure> {
+    // Some say the upload's id alone, which goes behind the address that began it.
     let by_id = || {
         let id = reply.headers().get(UPLOAD_ID_HEADER)?.to_str().ok()?;
         let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -33,7 +38,8 @@ pub(super) fn place_of(reply: &Response, offset: u64) -> Result<Place, Failure> 
         address.set_path(&folder);
         plain.then(|| address.join(id).ok())?
     };
-    let location = location(reply).or_else(by_id).ok_or_else(|| {
+    let location = location(reply).or_else(|| known.cloned()).or_else(by_id);
+    let location = location.ok_or_else(|| {
         Failure::protocol(
             describe(&Method::POST, reply.url()),
             "the registry does not say where to upload to",

@@ -1,0 +1,139 @@
+//! Large blobs on their way: what has arrived is not sent again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::publish_faults::{LARGE, is_published, victim};
+use crate::support::artifact::{Artifact, REPOSITORY};
+use crate::support::registry::{Fault, Options, Registry, Seen};
+
+fn sent(registry: &Registry) -> u64 {
+    registry.requests().iter().map(|r| r.received).sum()
+}
+
+/// Where the end of a blob is not taken with the request that closes an upload, it goes up
+/// before that one.
+#[test]
+fn a_close_that_takes_no_bytes() {
+    let artifact = Artifact::new(LARGE);
+    let closes = |request: &Seen| request.method == "PUT" && request.is_upload();
+    for answer in [
+        Fault::status(400),
+        Fault::status(403),
+        Fault::status(405),
+        Fault::status(413),
+        Fault::status(500),
+        Fault::status(501),
+        Fault::status(201),
+        Fault::Reset,
+        Fault::ResetAfter(1 << 20),
+    ] {
+        let registry = Registry::start();
+        let refused = answer.clone();
+        registry.fault(move |request| {
+            let large = request.length.is_some_and(|length| length > 1 << 20);
+            (request.method == "PUT" && large).then(|| refused.clone())
+        });
+        artifact.publish(&registry.host(), &[]).exits(0);
+        is_published(&artifact, &registry, &format!("{answer:?}"));
+        // What had arrived counts.
+        let sent = sent(&registry);
+        let most = artifact.wasm.len() as u64 * 7 / 4;
+        assert!(sent < most, "{answer:?}: {sent} bytes");
+        let tried = registry.requests().iter().filter(|r| closes(r)).count();
+        assert!(tried <= 3, "{answer:?}: {tried}");
+    }
+    // Where it is taken, one chunk goes before it, to see how fast it is.
+    let registry = Registry::start();
+    artifact.publish(&registry.host(), &[]).exits(0);
+    let seen = registry.requests();
+    let chunks = seen.iter().filter(|r| r.method == "PATCH").count();
+    let large = seen.iter().filter(|r| closes(r) && r.received > 1 << 20);
+    assert_eq!((chunks, large.count()), (1, 1));
+}
+
+/// The next run does not send again what the registry has got, in whichever request the
+/// one before was interrupted: the third chunk, and the one that closes the upload.
+#[test]
+fn the_next_run_goes_on() {
+    let artifact = Artifact::new(100 << 20);
+    for (bodies, most) in [(2, 70 << 20), (3, 45 << 20)] {
+        let registry = Registry::start();
+        let (pid, strike) = victim();
+        let seen = AtomicU32::new(0);
+        registry.fault(move |request| {
+            let large = request.length.is_some_and(|length| length > 1 << 20);
+            if large && seen.fetch_add(1, Ordering::SeqCst) == bodies {
+                strike(Signal::INT);
+                return Some(Fault::Stall(Duration::from_secs(20)));
+            }
+            None
+        });
+        let mut child = artifact
+            .publish_command(&registry.host(), &[])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        pid.store(child.id(), Ordering::SeqCst);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(registry.tags(REPOSITORY).is_empty());
+        registry.heal();
+        registry.clear_requests();
+        let done = artifact.publish(&registry.host(), &["--message-format=json"]);
+        is_published(&artifact, &registry, "gone on");
+        let sent = sent(&registry);
+        assert!(sent < most, "{sent} bytes were sent again");
+        let said = done.exits(0).json()["published"][0]["sent"].as_u64();
+        assert!(said.is_some_and(|said| said <= sent), "{said:?} of {sent}");
+    }
+}
+
+/// An upload is closed, and the answer says something else, or nothing.
+#[test]
+fn a_close_whose_answer_is_lost() {
+    for size in [1 << 20, LARGE] {
+        let artifact = Artifact::new(size);
+        for fault in [Fault::LoseAnswer, Fault::Truncate(0)] {
+            let registry = Registry::start();
+            let once = AtomicU32::new(0);
+            let lost = fault.clone();
+            registry.fault(move |request| {
+                let closes = request.method == "PUT" && request.path.contains("/uploads/");
+                let large = request.length.is_some_and(|length| length > 500_000);
+                let first = closes && large && once.fetch_add(1, Ordering::SeqCst) == 0;
+                first.then(|| lost.clone())
+            });
+            artifact.publish(&registry.host(), &[]).exits(0);
+            is_published(&artifact, &registry, &format!("{fault:?}"));
+            let sent = sent(&registry);
+            let whole = artifact.wasm.len() as u64;
+            assert!(sent < whole + 100_000, "{fault:?}: {sent} of {whole}");
+        }
+    }
+}
+
+/// The specification has them say where, and some say which one alone.
+#[test]
+fn uploads_that_are_known_by_their_id() {
+    let artifact = Artifact::new(LARGE);
+    for breaks in ["PATCH", "PUT"] {
+        let registry = Registry::with(Options {
+            uploads_by_id: true,
+            ..Options::default()
+        });
+        let once = AtomicU32::new(0);
+        registry.fault(move |request| {
+            let large = request.length.is_some_and(|length| length > 1 << 20);
+            let first =
+                large && request.method == breaks && once.fetch_add(1, Ordering::SeqCst) == 0;
+            first.then_some(Fault::ResetAfter(2 << 20))
+        });
+        artifact.publish(&registry.host(), &[]).exits(0);
+        is_published(&artifact, &registry, breaks);
+        let sent = sent(&registry);
+        let whole = artifact.wasm.len() as u64;
+        assert!(sent < whole + (3 << 20), "{breaks}: {sent} of {whole}");
+    }
+}
