@@ -387,7 +387,15 @@ pub async fn ping(client: &Arc<Client>, host: &str, credential: Credential) -> R
     let session = Session::new(Arc::clone(client), host, Vec::new(), Some(credential));
     let reply = session
         .send(&Request::new(Method::GET, "/v2/"), |s| s.is_success())
-        .await?;
+        .await
+        .map_err(|failure| match failure.status {
+            // To log in is what failed.
+            Some(StatusCode::UNAUTHORIZED) => Failure {
+                hint: Some("check the name and the password, or whether a token has ended".into()),
+                ..failure
+            },
+            _ => failure,
+        })?;
     Ok(Authorized::behind(&reply).0.is_some())
 }
 

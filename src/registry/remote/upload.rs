@@ -204,7 +204,8 @@ impl Remote {
             let begun = place.is_some();
             place = self.where_it_stands(place.take(), lost).await;
             // The registry may have closed it, and what it said is lost.
-            if closed && place.is_none() && self.has_blob(upload.blob).await? {
+            let gone = place.as_ref().is_none_or(|p| p.unsure);
+            if closed && gone && self.has_blob(upload.blob).await? {
                 (upload.on_progress)(upload.blob.size);
                 return Ok(());
             }
