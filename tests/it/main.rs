@@ -56,6 +56,7 @@ mod sign_embed;
 mod sign_file;
 mod sign_keyless;
 mod sign_keyless_attacks;
+mod sign_keyless_authorities;
 mod sign_peers;
 mod similar;
 mod spec;

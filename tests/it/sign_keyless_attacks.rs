@@ -6,21 +6,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::artifact::{REPOSITORY, sha256};
-use crate::support::peers::Peers;
 use crate::support::signed::Case;
-use crate::support::sigstore::{
-    Authority, GITHUB, GITLAB, Quirk, Sigstore, WORKFLOW, github_token,
-};
+use crate::support::sigstore::{GITHUB, GITLAB, Quirk, Sigstore, WORKFLOW, github_token};
 use crate::support::tool::{Run, run};
 
 /// A case with a Sigstore, whose signature need not be good.
-struct Keyless {
-    case: Case,
-    sigstore: Sigstore,
+pub struct Keyless {
+    pub case: Case,
+    pub sigstore: Sigstore,
 }
 
 impl Keyless {
-    fn signed(quirk: Quirk) -> Self {
+    pub fn signed(quirk: Quirk) -> Self {
         let this = Keyless {
             case: Case::new(),
             sigstore: Sigstore::start(),
@@ -53,7 +50,7 @@ impl Keyless {
         serde_json::from_slice(&bundle).unwrap()
     }
 
-    fn verify_as(&self, command: &[&str], by: &[&str]) -> Run {
+    pub fn verify_as(&self, command: &[&str], by: &[&str]) -> Run {
         let reference = self.case.reference();
         let root = ["--trusted-root", "trusted_root.json"];
         let args = [&[command[0], &reference], &command[1..], &root, by].concat();
@@ -76,7 +73,7 @@ impl Keyless {
     }
 }
 
-fn by<'a>(identity: &'a str, issuer: &'a str) -> [&'a str; 4] {
+pub fn by<'a>(identity: &'a str, issuer: &'a str) -> [&'a str; 4] {
     [
         "--certificate-identity",
         identity,
@@ -181,143 +178,6 @@ fn other_names_and_other_services() {
         sigstore: Sigstore::start(),
     };
     other.refused("made with a key, not with a certificate");
-}
-
-/// A trusted root names an authority, and its certificates say when they hold, who they
-/// are by and what they are for.
-#[test]
-fn authorities_at_their_word() {
-    let good = Keyless::signed(Quirk::None);
-    let (ca, clocks) = (good.sigstore.authority(), good.sigstore.clocks());
-    let [root, stranger] = [Authority::new("root"), Authority::new("stranger")];
-    let impostor = Authority::new("root");
-    let no_ca = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = rcgen::IsCa::ExplicitNoCa;
-    };
-    let no_signer = |params: &mut rcgen::CertificateParams| {
-        params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign];
-    };
-    let for_clocks = |params: &mut rcgen::CertificateParams| {
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::TimeStamping];
-    };
-    let alone = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-    };
-    let [ended, later] = [Authority::from_day(-1), Authority::from_day(2)];
-    let below = ca.again(&root, |_| {});
-    let by_ca = |chain: &[&Vec<u8>]| {
-        let chain = chain
-            .iter()
-            .map(|c| json!({"rawBytes": STANDARD.encode(c)}));
-        ("certificateAuthorities", chain.collect())
-    };
-    let clock =
-        good.sigstore.trusted_root()["timestampAuthorities"][0]["certChain"]["certificates"][0]
-            .take();
-    let by_clock = |last: &Vec<u8>| {
-        let chain = json!([clock, {"rawBytes": STANDARD.encode(last)}]);
-        ("timestampAuthorities", chain)
-    };
-    let (untrusted, unproved) = ("not by an authority", "when it was made is not proved");
-    let rooted = &root.certificate;
-    for ((part, chain), code, words) in [
-        (by_ca(&[&below, rooted]), 0, ""),
-        (by_ca(&[&ca.again(ca, &ended)]), 5, untrusted),
-        (by_ca(&[&ca.again(ca, &later)]), 5, untrusted),
-        (by_ca(&[&ca.again(ca, no_ca)]), 2, "that of no authority"),
-        (
-            by_ca(&[&ca.again(ca, no_signer)]),
-            2,
-            "that of no authority",
-        ),
-        (
-            by_ca(&[&ca.again(&root, for_clocks), rooted]),
-            2,
-            "is for another purpose",
-        ),
-        (
-            by_ca(&[&below, &root.again(&root, for_clocks)]),
-            2,
-            "is for another purpose",
-        ),
-        (
-            by_ca(&[&below, &root.again(&root, alone)]),
-            2,
-            "is for fewer authorities below it",
-        ),
-        (by_ca(&[&ca.again(ca, alone)]), 0, ""),
-        (by_ca(&[&ca.again(&root, &ended), rooted]), 5, "had ended"),
-        (by_ca(&[&below, &root.again(&root, &ended)]), 5, untrusted),
-        (
-            by_ca(&[&below, &root.again(&root, no_ca)]),
-            2,
-            "of no authority",
-        ),
-        (
-            by_ca(&[&ca.again(&root, no_ca), rooted]),
-            2,
-            "of no authority",
-        ),
-        (
-            by_ca(&[&below, &stranger.certificate]),
-            2,
-            "is not by the next",
-        ),
-        (by_ca(&[&below, &impostor.certificate]), 5, untrusted),
-        (by_clock(&clocks.again(clocks, &ended)), 5, unproved),
-        (by_clock(&clocks.again(clocks, &later)), 5, unproved),
-        (by_clock(&clocks.again(clocks, no_ca)), 2, "of no authority"),
-        (by_clock(&stranger.certificate), 2, "is not by the next"),
-    ] {
-        let mut trusted = good.sigstore.trusted_root();
-        trusted[part][0]["certChain"]["certificates"] = chain;
-        let place = &good.case.artifact.place;
-        place.write("trusted_root.json", trusted.to_string());
-        let done = good.verify_as(&["verify"], &by(WORKFLOW, GITHUB));
-        done.exits(code).says(words);
-        let pulled = good.verify_as(&["pull", "-o", "out.wasm"], &by(WORKFLOW, GITHUB));
-        pulled.exits(code);
-        let Some(peers) = Peers::find() else { continue };
-        let reference = good.case.reference();
-        let root = ["verify", "--trusted-root", "trusted_root.json", &reference];
-        let mut cosign = peers.command("cosign", place);
-        let theirs = run(cosign.args(root).args(by(WORKFLOW, GITHUB)));
-        assert_eq!(theirs.code == 0, code == 0, "{part}: {}", theirs.stderr);
-    }
-}
-
-/// One that can vouch for nothing keeps none of the others from it.
-#[test]
-fn an_authority_that_is_left_out() {
-    let good = Keyless::signed(Quirk::None);
-    let place = &good.case.artifact.place;
-    let stranger = Authority::new("stranger");
-    let certificates = |chain: &[&Vec<u8>]| -> Vec<_> {
-        let raw = |c: &&Vec<u8>| json!({"rawBytes": STANDARD.encode(c)});
-        chain.iter().map(raw).collect()
-    };
-    let ended = stranger.again(&stranger, Authority::from_day(-1));
-    let unlinked = [
-        &good.sigstore.authority().certificate,
-        &stranger.certificate,
-    ];
-    for part in ["certificateAuthorities", "timestampAuthorities"] {
-        for chain in [certificates(&[&ended]), certificates(&unlinked)] {
-            let mut trusted = good.sigstore.trusted_root();
-            let mut odd = trusted[part][0].clone();
-            odd["certChain"]["certificates"] = chain.into();
-            odd["validFor"] = json!({"start": "2126-01-01T00:00:00Z"});
-            trusted[part].as_array_mut().unwrap().insert(0, odd);
-            place.write("trusted_root.json", trusted.to_string());
-            let done = good.verify_as(&["verify"], &by(WORKFLOW, GITHUB));
-            done.exits(0);
-            let only = trusted[part][0].take();
-            trusted[part] = json!([only]);
-            place.write("trusted_root.json", trusted.to_string());
-            let done = good.verify_as(&["verify"], &by(WORKFLOW, GITHUB));
-            done.exits(2).says("is no trusted root that can be used");
-        }
-    }
 }
 
 #[test]
@@ -450,51 +310,6 @@ fn bundles_that_were_changed() {
         };
         good.sigstore.describe(&keyless.case.artifact.place);
         keyless.refused(words);
-    }
-}
-
-/// Older bundles of files may hold a chain: it is no part of the trusted root.
-#[test]
-fn an_authority_that_a_bundle_brings() {
-    let good = Keyless::signed(Quirk::None);
-    let place = &good.case.artifact.place;
-    let sign = [
-        "sign",
-        "app.wasm",
-        "--identity-token",
-        "env:TOKEN",
-        "--signing-config",
-        "signing_config.json",
-        "--bundle",
-        "app.json",
-    ];
-    run(place.command(sign).env("TOKEN", github_token())).exits(0);
-    let root = Authority::new("root");
-    let below = good.sigstore.authority().again(&root, |_| {});
-    let mut bundle: Value =
-        serde_json::from_slice(&std::fs::read(place.join("app.json")).unwrap()).unwrap();
-    bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
-    let material = bundle["verificationMaterial"].as_object_mut().unwrap();
-    let leaf = material.remove("certificate").unwrap();
-    let chain = json!({"certificates": [leaf, {"rawBytes": STANDARD.encode(&below)}]});
-    material.insert("x509CertificateChain".into(), chain);
-    place.write("app.json", bundle.to_string());
-    for (named, code) in [
-        (vec![&below, &root.certificate], 0),
-        (vec![&root.certificate], 5),
-    ] {
-        let named = named
-            .iter()
-            .map(|c| json!({"rawBytes": STANDARD.encode(c)}));
-        let mut trusted = good.sigstore.trusted_root();
-        trusted["certificateAuthorities"][0]["certChain"]["certificates"] = named.collect();
-        place.write("trusted_root.json", trusted.to_string());
-        let verify = ["verify", "app.wasm", "--bundle", "app.json"];
-        let root = ["--trusted-root", "trusted_root.json"];
-        let args = [&verify[..], &root, &by(WORKFLOW, GITHUB)].concat();
-        let done = run(&mut place.command(args));
-        done.exits(code)
-            .says(["verified", "not by an authority"][usize::from(code == 5)]);
     }
 }
 

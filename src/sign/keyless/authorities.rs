@@ -54,7 +54,6 @@ impl Authorities {
     /// Why the first one can vouch for nothing, where all of a kind are like that.
     pub(super) fn at_their_word(root: &mut TrustedRoot) -> Result<Self, String> {
         let mut unfit = None;
-        let had_clocks = !root.timestamp_authorities.is_empty();
         root.timestamp_authorities.retain_mut(|clock| {
             let chain = clock.cert_chain.certificates.iter();
             let chain = owned(chain.map(|c| c.raw_bytes.as_bytes()));
@@ -62,10 +61,10 @@ impl Authorities {
             let done = narrow(&mut clock.valid_for, &chain, 1, CLOCK);
             done.map_err(|why| unfit.get_or_insert(why)).is_ok()
         });
-        if let Some(why) = unfit.take_if(|_| had_clocks && root.timestamp_authorities.is_empty()) {
+        let unfit_clock = unfit.take();
+        if let Some(why) = unfit_clock.filter(|_| root.timestamp_authorities.is_empty()) {
             return Err(why);
         }
-        unfit = None;
         let mut all = Vec::new();
         root.certificate_authorities.retain_mut(|ca| {
             let chain = ca.cert_chain.certificates.iter();
