@@ -225,17 +225,22 @@ fn a_helper_that_has_nothing() {
     let (registry, artifact, file) = open_to_pull();
     let host = registry.host();
     fs::write(file, json!({"credsStore": "empty"}).to_string()).unwrap();
-    let script = "#!/bin/sh\necho '{\"username\":\"\",\"secret\":\"\"}'\n";
-    let helper = ".home/bin/docker-credential-empty";
-    let helper = artifact.place.write(helper, script);
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", helper.parent().unwrap().display());
-    registry.clear_requests();
-    run(artifact.pull_command(&host).env("PATH", path)).exits(0);
-    let mut asked = registry.requests().into_iter();
-    let anonymous = asked.find(|r| r.path == "/token").unwrap();
-    assert!(anonymous.authorized.is_none());
+    for answer in [
+        json!({"username": "", "secret": ""}),
+        json!({"ServerURL": null, "Username": null, "Secret": null}),
+    ] {
+        let script = format!("#!/bin/sh\necho '{answer}'\n");
+        let helper = ".home/bin/docker-credential-empty";
+        let helper = artifact.place.write(helper, script);
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", helper.parent().unwrap().display());
+        registry.clear_requests();
+        run(artifact.pull_command(&host).env("PATH", path)).exits(0);
+        let mut asked = registry.requests().into_iter();
+        let anonymous = asked.find(|r| r.path == "/token").unwrap();
+        assert!(anonymous.authorized.is_none());
+    }
 }
 
 /// What wkg knows of a registry lets us in there, and nowhere else.

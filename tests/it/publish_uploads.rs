@@ -1,6 +1,6 @@
 //! Large blobs on their way: what has arrived is not sent again.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -54,6 +54,30 @@ fn a_close_that_takes_no_bytes() {
     assert_eq!((chunks, large.count()), (1, 1));
 }
 
+/// Publishes until so many large bodies have come, and is interrupted in the next one.
+fn interrupted(artifact: &Artifact, registry: &Registry, bodies: u32) {
+    let (pid, strike) = victim();
+    let seen = AtomicU32::new(0);
+    registry.fault(move |request| {
+        let large = request.length.is_some_and(|length| length > 1 << 20);
+        if large && seen.fetch_add(1, Ordering::SeqCst) == bodies {
+            strike(Signal::INT);
+            return Some(Fault::Stall(Duration::from_secs(20)));
+        }
+        None
+    });
+    let mut child = artifact
+        .publish_command(&registry.host(), &[])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    pid.store(child.id(), Ordering::SeqCst);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(registry.tags(REPOSITORY).is_empty());
+    registry.heal();
+    registry.clear_requests();
+}
+
 /// The next run does not send again what the registry has got, in whichever request the
 /// one before was interrupted: the third chunk, and the one that closes the upload.
 #[test]
@@ -61,32 +85,58 @@ fn the_next_run_goes_on() {
     let artifact = Artifact::new(100 << 20);
     for (bodies, most) in [(2, 70 << 20), (3, 45 << 20)] {
         let registry = Registry::start();
-        let (pid, strike) = victim();
-        let seen = AtomicU32::new(0);
-        registry.fault(move |request| {
-            let large = request.length.is_some_and(|length| length > 1 << 20);
-            if large && seen.fetch_add(1, Ordering::SeqCst) == bodies {
-                strike(Signal::INT);
-                return Some(Fault::Stall(Duration::from_secs(20)));
-            }
-            None
-        });
-        let mut child = artifact
-            .publish_command(&registry.host(), &[])
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        pid.store(child.id(), Ordering::SeqCst);
-        assert_eq!(child.wait().unwrap().code(), Some(130));
-        assert!(registry.tags(REPOSITORY).is_empty());
-        registry.heal();
-        registry.clear_requests();
+        interrupted(&artifact, &registry, bodies);
         let done = artifact.publish(&registry.host(), &["--message-format=json"]);
         is_published(&artifact, &registry, "gone on");
         let sent = sent(&registry);
         assert!(sent < most, "{sent} bytes were sent again");
         let said = done.exits(0).json()["published"][0]["sent"].as_u64();
         assert!(said.is_some_and(|said| said <= sent), "{said:?} of {sent}");
+    }
+}
+
+/// What the run before had sent is lost after all: all of it goes again, and that is said.
+#[test]
+fn an_upload_that_is_lost_between_two_runs() {
+    let artifact = Artifact::new(30 << 20);
+    let registry = Registry::start();
+    interrupted(&artifact, &registry, 1);
+    let (tried, anew) = (AtomicBool::new(false), AtomicBool::new(false));
+    registry.fault(move |request| {
+        if !request.path.contains("/uploads/") {
+            return None;
+        }
+        match request.method.as_str() {
+            "PATCH" => tried.store(true, Ordering::SeqCst),
+            "POST" if tried.load(Ordering::SeqCst) => anew.store(true, Ordering::SeqCst),
+            _ => {}
+        }
+        let lost = tried.load(Ordering::SeqCst) && !anew.load(Ordering::SeqCst);
+        lost.then(|| Fault::status(404))
+    });
+    let done = artifact.publish(&registry.host(), &["--message-format=json"]);
+    is_published(&artifact, &registry, "begun anew");
+    let said = done.exits(0).json()["published"][0]["sent"].as_u64();
+    let whole = artifact.wasm.len() as u64;
+    assert!(
+        said.is_some_and(|said| said >= whole),
+        "{said:?} of {whole}"
+    );
+}
+
+/// Who is not let in is told by which request.
+#[test]
+fn a_request_that_is_not_let_in() {
+    let artifact = Artifact::new(LARGE);
+    for method in ["POST", "PATCH", "PUT"] {
+        let registry = Registry::start();
+        registry.fault(move |request| {
+            let this = request.method == method && request.path.contains("/uploads/");
+            this.then(|| Fault::status(401))
+        });
+        let done = artifact.publish(&registry.host(), &[]);
+        done.exits(6).says(&format!("{method} http://"));
+        assert!(registry.tags(REPOSITORY).is_empty());
     }
 }
 

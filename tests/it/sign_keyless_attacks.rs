@@ -111,6 +111,22 @@ fn services_that_do_wrong() {
     }
 }
 
+/// Not even for an identity that is like every name, and none.
+#[test]
+fn a_certificate_that_names_nobody() {
+    let nameless = Keyless::signed(Quirk::Nameless);
+    let anybody = [
+        "--certificate-identity-regexp",
+        "^.*$",
+        "--certificate-oidc-issuer",
+        GITHUB,
+    ];
+    nameless.refused_by(&anybody, "it names nobody");
+    Keyless::signed(Quirk::None)
+        .verify_as(&["verify"], &anybody)
+        .exits(0);
+}
+
 #[test]
 fn other_names_and_other_services() {
     let good = Keyless::signed(Quirk::None);

@@ -60,6 +60,8 @@ pub enum Quirk {
     OldCertificate,
     /// Another authority of the same name signs it.
     OtherAuthority,
+    /// It names nobody.
+    Nameless,
     /// It is in no log.
     NoSct,
     /// It is in a log that nobody trusts.
