@@ -8,10 +8,6 @@ use edgepack::shrink::Assumption;
 
 /// `optimize-worker`.
 #[derive(Debug, Args)]
-#[cfg_attr(
-    not(feature = "binaryen"),
-    expect(dead_code, reason = "read where the optimiser is built in")
-)]
 pub struct OptimizeWorker {
     /// Which passes are run.
     #[arg(long)]
