@@ -24,6 +24,11 @@ fn a_bundle_beside_the_file() {
     assert_eq!(signed.stdout, "app.wasm.sigstore.json\n");
     let verify = ["verify", "app.wasm", "--key=k.pub"];
     assert_eq!(tool(&place, &verify).exits(0).stdout, "app.wasm\n");
+    let printed = tool(&place, &["sign", "app.wasm", "--key=k.key", "--bundle=-"]).exits(0);
+    assert!(!place.join("-").exists());
+    place.write("printed.json", printed.stdout);
+    let bundle = ["--bundle", "printed.json"];
+    tool(&place, &[&verify[..], &bundle].concat()).exits(0);
     let json = tool(&place, &[&verify[..], &["--json"]].concat())
         .exits(0)
         .json();

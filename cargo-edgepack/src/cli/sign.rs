@@ -119,7 +119,7 @@ pub struct Sign {
     /// Attest this CycloneDX SBOM too: the same as --attest sbom=FILE.
     #[arg(long, value_name = "FILE")]
     pub sbom: Option<PathBuf>,
-    /// Where the bundle of a file goes [default: FILE.sigstore.json].
+    /// Where the bundle of a file goes; `-` is standard output [default: FILE.sigstore.json].
     #[arg(long, value_name = "OUT", conflicts_with_all = ["embed", "detach", "format", "attest", "sbom"])]
     pub bundle: Option<PathBuf>,
     /// Put the signature into the file itself, with a key from keygen --embed.

@@ -54,14 +54,23 @@ impl App {
             .bundle
             .clone()
             .unwrap_or_else(|| blob::bundle_path(file));
-        let inputs = with.files().into_iter().chain([file]);
-        output::refuse_input(&bundle, inputs, "name another file with --bundle")?;
+        let to_stdout = bundle.as_os_str() == "-";
+        if !to_stdout {
+            let inputs = with.files().into_iter().chain([file]);
+            output::refuse_input(&bundle, inputs, "name another file with --bundle")?;
+        }
         let bytes = output::read_small(file, MAX_FILE)?;
         let signer = &signers.open(with)?.signer;
         let (made, by) = block_on(&self.cancel, async {
             let made = signer.bundle_of_file(&bytes).await?;
             Ok((made, signer.signed_by().await?))
         })?;
+        if to_stdout {
+            self.printer
+                .signed_file(file, Path::new("standard output"), &by);
+            self.printer.data(&made)?;
+            return Ok(exit_code::OK);
+        }
         output::write(&bundle, &made)?;
         self.printer.signed_file(file, &bundle, &by);
         self.printer
