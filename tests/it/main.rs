@@ -44,6 +44,7 @@ mod publish_faults;
 mod publish_layout;
 mod publish_lines;
 mod publish_uploads;
+mod pull_faults;
 mod pull_refusals;
 mod registry_itself;
 mod registry_peers;

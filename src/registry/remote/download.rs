@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -18,15 +18,45 @@ use tokio::task::JoinHandle;
 use super::Remote;
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest};
-use crate::registry::failure::{Failure, describe};
+use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::session::Request;
 
 /// Bytes a second: a registry that is slower keeps us busy on purpose.
 const MIN_RATE: u64 = 256;
 /// Fewer bytes than this between two failures are no progress.
 const MIN_PROGRESS: u64 = 64 << 10;
+const UNSATISFIABLE: StatusCode = StatusCode::RANGE_NOT_SATISFIABLE;
 /// Parts that may wait for the disk: some megabytes at most.
 const QUEUE: usize = 8;
+
+/// How fast a download goes, from one period to the next: one that was fast before may
+/// drip now.
+struct Pace {
+    period: Duration,
+    since: Instant,
+    before: u64,
+}
+
+impl Pace {
+    fn new(period: Duration, length: u64) -> Self {
+        Pace {
+            period,
+            since: Instant::now(),
+            before: length,
+        }
+    }
+
+    /// The bytes a second of the period that ends here, where they are too few.
+    fn too_slow(&mut self, length: u64) -> Option<u64> {
+        let elapsed = self.since.elapsed();
+        if elapsed <= self.period {
+            return None;
+        }
+        let rate = (length - self.before) / elapsed.as_secs().max(1);
+        *self = Pace::new(self.period, length);
+        (rate < MIN_RATE).then_some(rate)
+    }
+}
 
 /// Why a download ended early.
 enum Trouble {
@@ -140,7 +170,16 @@ impl Remote {
         if sink.length > 0 {
             request = request.with(RANGE, &format!("bytes={}-", sink.length));
         }
-        let mut reply = self.get_blob(&request).await.map_err(Trouble::Network)?;
+        let mut reply = match self.get_blob(&request).await {
+            Ok(reply) => reply,
+            Err(failure) if sink.length > 0 && failure.status == Some(UNSATISFIABLE) => {
+                // What it does not give from the middle, it may give as a whole.
+                sink.order(Order::Restart).await?;
+                let retry = Retry::Soon;
+                return Err(Trouble::Network(Failure { retry, ..failure }));
+            }
+            Err(failure) => return Err(Trouble::Network(failure)),
+        };
         let what = describe(&Method::GET, reply.url());
         let continues =
             reply.status() == StatusCode::PARTIAL_CONTENT && starts_at(&reply) == Some(sink.length);
@@ -168,10 +207,9 @@ impl Remote {
             return Err(wrong_size(sink.length.saturating_add(length)));
         }
         let timeout = self.session.client().options.timeout;
-        let (started, before) = (Instant::now(), sink.length);
+        let mut pace = Pace::new(timeout, sink.length);
         loop {
-            let rate = (sink.length - before) / started.elapsed().as_secs().max(1);
-            if started.elapsed() > timeout && rate < MIN_RATE {
+            if let Some(rate) = pace.too_slow(sink.length) {
                 let message = format!("the download has slowed down to {rate} bytes a second");
                 return Err(Trouble::Network(Failure::broken(what, message)));
             }

@@ -39,6 +39,8 @@ pub enum Fault {
     Status(u16, Vec<(&'static str, String)>, String),
     /// The answer ends after so many bytes of its body, whatever its length says.
     Truncate(usize),
+    /// So much of the answer's body comes at once, and then so many bytes ten times a second.
+    Drip(usize, usize),
     /// The answer takes this long to begin.
     Stall(Duration),
     /// The answer's body does not end (after 8 GiB it does).
@@ -98,6 +100,44 @@ impl Body for Cut {
         }
         ready!(self.wait.as_mut().poll(context));
         Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
+    }
+}
+
+/// A body that is slow behind its beginning.
+pub struct Dripping {
+    left: Bytes,
+    next: usize,
+    drop: usize,
+    wait: Pin<Box<Sleep>>,
+}
+
+impl Dripping {
+    pub fn new(left: Bytes, at_once: usize, drop: usize) -> Self {
+        Dripping {
+            left,
+            next: at_once,
+            drop,
+            wait: Box::pin(sleep(Duration::ZERO)),
+        }
+    }
+}
+
+impl Body for Dripping {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        ready!(self.wait.as_mut().poll(context));
+        self.wait = Box::pin(sleep(Duration::from_millis(100)));
+        let length = self.next.min(self.left.len());
+        self.next = self.drop;
+        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(length)))))
     }
 }
 

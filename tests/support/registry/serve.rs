@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 
 use super::answer::{Answer, Body, full};
 use super::auth::{self, Wish};
-use super::fault::{Cut, Endless, Fault, RequestInfo};
+use super::fault::{Cut, Dripping, Endless, Fault, RequestInfo};
 use super::wire::Wire;
 use super::{Seen, Shared, blobs, manifests};
 
@@ -226,6 +226,13 @@ async fn spoiled(
             }
             whole.truncate(kept.min(whole.len() - 1));
             Ok(Response::from_parts(parts, Cut::new(whole).boxed_unsync()))
+        }
+        Some(Fault::Drip(at_once, drop)) => {
+            let response = answered(shared, asked, path, body).await?;
+            let (parts, whole) = response.into_parts();
+            let whole = whole.collect().await.map_err(|_| Broken)?.to_bytes();
+            let slow = Dripping::new(whole, at_once, drop).boxed_unsync();
+            Ok(Response::from_parts(parts, slow))
         }
         Some(Fault::Endless) => {
             let mut response = answered(shared, asked, path, body).await?;
