@@ -8,13 +8,15 @@ use reqwest::Url;
 
 use crate::registry::auth::Challenge;
 use crate::registry::failure::Failure;
-use crate::registry::reference::{api_host, is_loopback};
+use crate::registry::reference::{api_host, canonical_host, is_loopback};
 
 /// What is known about a registry.
 #[derive(Debug)]
 pub struct Host {
     pub(super) name: String,
     plain_allowed: bool,
+    /// Addresses, its own or not, that were named for plain HTTP.
+    plain: Vec<Url>,
     scheme: Mutex<Scheme>,
     challenge: Mutex<Option<Challenge>>,
     ignores_mounts: AtomicBool,
@@ -31,13 +33,18 @@ pub(super) struct Scheme {
 
 impl Host {
     /// A registry that nothing is known about yet. It is spoken to without TLS where
-    /// it is `named` for that, or on this machine.
+    /// it is one of the hosts that are named for that, `plain`, or on this machine.
     #[must_use]
-    pub fn new(name: &str, named: bool, tls_first: bool) -> Self {
+    pub fn new(name: &str, plain: &[String], tls_first: bool) -> Self {
         let loopback = is_loopback(name);
+        let named = plain
+            .iter()
+            .any(|h| h == name || canonical_host(h).is_some_and(|h| h == name));
+        let addresses = plain.iter().map(|h| Url::parse(&format!("http://{h}/")));
         Host {
             name: name.to_owned(),
             plain_allowed: named || loopback,
+            plain: addresses.flatten().collect(),
             scheme: Mutex::new(Scheme {
                 value: if named || (loopback && !tls_first) {
                     "http"
@@ -103,12 +110,34 @@ impl Host {
             "https" => true,
             "http" => {
                 let host = url.host_str().unwrap_or_default();
+                let mut plain = self.plain.iter();
                 self.plain_allowed
                     && self.scheme().value == "http"
-                    && (self.is_own(url) || is_loopback(host))
+                    && (self.is_own(url)
+                        || is_loopback(host)
+                        || plain.any(|named| named.origin() == url.origin()))
             }
             _ => false,
         }
+    }
+
+    /// What to do about an address that may not be gone to.
+    pub(super) fn way_out(&self, url: &Url) -> Option<String> {
+        let host = url.host_str().filter(|_| url.scheme() == "http")?;
+        let own = self.url("/").ok()?;
+        if own.scheme() == "https" && own.host_str() == Some(host) {
+            return Some(
+                "the registry does not know that it is reached by TLS: have the proxy before it send \
+                 `X-Forwarded-Proto: https`, or the registry name relative addresses (`http.relativeurls` of docker-registry)"
+                    .into(),
+            );
+        }
+        (own.scheme() == "http").then(|| {
+            let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
+            format!(
+                "where you trust {host}{port} without TLS too, name it in `publish.plain-http` or EDGEPACK_PUBLISH_PLAIN_HTTP"
+            )
+        })
     }
 
     pub(super) fn is_own(&self, url: &Url) -> bool {
@@ -131,10 +160,44 @@ mod tests {
             ("docker.io", false, "https://registry-1.docker.io/v2/", true),
             ("docker.io", false, "https://docker.io/v2/", false),
         ] {
-            let host = Host::new(name, plain, false);
+            let named = if plain { &[name.to_owned()][..] } else { &[] };
+            let host = Host::new(name, named, false);
             let given = Url::parse(given).unwrap();
             assert_eq!(host.is_own(&given), own, "{name} {given}");
             assert_eq!(host.allows(&given), own || !plain, "{name} {given}");
+        }
+    }
+
+    #[test]
+    fn hosts_without_tls_that_are_named() {
+        let plain = ["r.example:5000", "s.example", "T.example:9000"].map(str::to_owned);
+        for (name, given, allowed, way_out) in [
+            ("r.example:5000", "http://s.example/x", true, ""),
+            ("r.example:5000", "http://t.example:9000/x", true, ""),
+            (
+                "r.example:5000",
+                "http://t.example/x",
+                false,
+                "t.example without",
+            ),
+            (
+                "r.example:5000",
+                "http://u.example:81/",
+                false,
+                "u.example:81 without",
+            ),
+            ("r.example:5000", "ftp://s.example/x", false, ""),
+            // What comes by TLS stays there.
+            ("u.example", "http://s.example/x", false, ""),
+            ("u.example", "http://u.example/x", false, "X-Forwarded"),
+            ("u.example:444", "http://u.example/x", false, "relativeurls"),
+        ] {
+            let host = Host::new(name, &plain, false);
+            let given = Url::parse(given).unwrap();
+            assert_eq!(host.allows(&given), allowed, "{name} {given}");
+            let said = host.way_out(&given).unwrap_or_default();
+            let fits = allowed || (said.contains(way_out) && said.is_empty() == way_out.is_empty());
+            assert!(fits, "{name} {given}: {said}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::output::read_at_most;
 use crate::registry::credentials::{self, Credential, Helpers};
 use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::host::Host;
-use crate::registry::reference::{Repository, canonical_host, is_loopback};
+use crate::registry::reference::{Repository, is_loopback};
 
 /// Replies that are no blob: manifests, tokens.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
@@ -177,10 +177,8 @@ impl Client {
     pub fn host(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts.entry(name.to_owned()).or_insert_with(|| {
-            let mut plain = self.options.plain_http.iter();
-            let named = plain.any(|h| h == name || canonical_host(h).is_some_and(|h| h == name));
             let tls_first = !self.options.ca_files.is_empty();
-            Arc::new(Host::new(name, named, tls_first))
+            Arc::new(Host::new(name, &self.options.plain_http, tls_first))
         });
         Arc::clone(host)
     }
@@ -378,7 +376,7 @@ pub async fn read_failure(method: &Method, reply: Response, timeout: Duration) -
 /// Refuses an address of a proxy that would be passed over in silence. What is wrong with
 /// it is not shown: it may hold a password.
 fn sound_proxies() -> Result<(), Failure> {
-    let wrong = proxies().find(|(_, value)| !is_proxy(value));
+    let wrong = proxies().find(|(_, value)| proxy_address(value).is_none());
     wrong.map_or(Ok(()), |(name, _)| {
         let failure = Failure::protocol(
             "setting up HTTP",
@@ -393,16 +391,17 @@ fn sound_proxies() -> Result<(), Failure> {
     })
 }
 
-fn is_proxy(value: &str) -> bool {
+/// The address of a proxy, which need not have a scheme; none where it is no such thing.
+fn proxy_address(value: &str) -> Option<Url> {
     const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
     let address = if value.contains("://") {
         Url::parse(value)
     } else if value.trim_end_matches('/').contains('/') {
-        return false;
+        return None;
     } else {
         Url::parse(&format!("http://{value}"))
     };
-    address.is_ok_and(|url| {
+    address.ok().filter(|url| {
         SCHEMES.contains(&url.scheme()) && url.host_str().is_some_and(|h| !h.is_empty())
     })
 }
@@ -426,7 +425,7 @@ fn proxies() -> impl Iterator<Item = (&'static str, String)> {
 /// Whether the environment names a proxy on this machine.
 fn local_proxy() -> bool {
     proxies()
-        .filter_map(|(_, value)| Url::parse(&value).ok())
+        .filter_map(|(_, value)| proxy_address(&value))
         .any(|url| url.host_str().is_some_and(is_loopback))
 }
 
@@ -541,7 +540,7 @@ mod tests {
             ("http://proxy:port", false),
             ("::::", false),
         ] {
-            assert_eq!(is_proxy(value), sound, "{value}");
+            assert_eq!(proxy_address(value).is_some(), sound, "{value}");
         }
     }
 }

@@ -16,7 +16,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
 use crate::registry::credentials::Credential;
-use crate::registry::failure::{Failure, describe};
+use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::http::{Authorized, Client, MAX_REPLY, read_body};
 use crate::registry::reference::{Repository, is_tag};
 use crate::registry::session::{Request, Session, Target};
@@ -244,9 +244,24 @@ impl Remote {
         let mut request = Request::new(Method::PUT, self.path(&format!("manifests/{version}")))
             .with(CONTENT_TYPE, media_type);
         request.body = bytes.clone();
-        let reply = self.session.send(&request, |s| s.is_success()).await?;
-        let wrong = |why| Failure::protocol(describe(&Method::PUT, reply.url()), why);
         let digest = Digest::of(bytes);
+        let mut attempt = 0;
+        let reply = loop {
+            match self.session.send_once(&request, |s| s.is_success()).await {
+                Ok(reply) => break reply,
+                Err(failure) if attempt > 0 && is_refusal(&failure) => {
+                    // A try of before, whose answer was lost, may have been carried out: where
+                    // tags cannot be moved, it is then refused to do so again.
+                    return match self.resolve(version).await {
+                        Ok(Some(found)) if found == digest => Ok(false),
+                        _ => Err(failure),
+                    };
+                }
+                Err(failure) => self.session.client().back_off(failure, attempt).await?,
+            }
+            attempt += 1;
+        };
+        let wrong = |why| Failure::protocol(describe(&Method::PUT, reply.url()), why);
         let stated = stated_digest(&reply);
         if let Some(stated) = &stated
             && *stated != digest
@@ -413,6 +428,10 @@ fn fallback_tag(digest: &Digest) -> String {
 fn parse_index(what: &str, bytes: &[u8]) -> Result<Index, Failure> {
     serde_json::from_slice(bytes)
         .map_err(|e| Failure::protocol(what, format!("the list of referrers makes no sense: {e}")))
+}
+
+fn is_refusal(failure: &Failure) -> bool {
+    failure.retry == Retry::Never && failure.status.is_some_and(|s| s.is_client_error())
 }
 
 fn found_or_not(status: StatusCode) -> bool {

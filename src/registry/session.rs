@@ -253,13 +253,14 @@ impl Session {
             let next = location(&reply)
                 .ok_or_else(|| Failure::protocol(&what, "a redirect leads nowhere"))?;
             if !self.host.allows(&next) {
-                return Err(Failure::protocol(
-                    what,
-                    format!(
-                        "a redirect to {}, which is not safe to follow",
-                        describe(&request.method, &next)
-                    ),
-                ));
+                let to = describe(&request.method, &next);
+                return Err(Failure {
+                    hint: self.host.way_out(&next),
+                    ..Failure::protocol(
+                        what,
+                        format!("a redirect to {to}, which is not safe to follow"),
+                    )
+                });
             }
             target = Target::Given(next);
         }
@@ -349,10 +350,13 @@ impl Session {
             Target::Given(url) => url.clone(),
         };
         if !self.host.allows(&url) && !self.host.is_own(&url) {
-            return Err(Failure::protocol(
-                describe(&request.method, &url),
-                "the registry names an address that is not safe to go to",
-            ));
+            return Err(Failure {
+                hint: self.host.way_out(&url),
+                ..Failure::protocol(
+                    describe(&request.method, &url),
+                    "the registry names an address that is not safe to go to",
+                )
+            });
         }
         let own = self.host.is_own(&url);
         let mut built = reqwest::Request::new(request.method.clone(), url);
@@ -397,18 +401,17 @@ impl Session {
 
     async fn ask_for_token(&self, realm: &Url, service: Option<&str>) -> Result<Token, Failure> {
         if !self.host.allows(realm) {
-            return Err(Failure::protocol(
-                format!("logging in to {}", self.host.name),
-                format!(
-                    "it names a token server that credentials must not be sent to, {}",
-                    realm
-                        .as_str()
-                        .split('?')
-                        .next()
-                        .unwrap_or_default()
-                        .escape_debug()
-                ),
-            ));
+            let shown = realm.as_str().split('?').next().unwrap_or_default();
+            return Err(Failure {
+                hint: self.host.way_out(realm),
+                ..Failure::protocol(
+                    format!("logging in to {}", self.host.name),
+                    format!(
+                        "it names a token server that credentials must not be sent to, {}",
+                        shown.escape_debug()
+                    ),
+                )
+            });
         }
         let request = match &self.credential {
             Some(Credential::IdentityToken(refresh)) => {

@@ -339,6 +339,76 @@ fn behind_a_proxy() {
     run(command.env("HTTP_PROXY", &proxy).env("NO_PROXY", host)).exits(6);
 }
 
+/// As it is usual, a proxy's address has no scheme; one on this machine is for this machine's
+/// registries too.
+#[test]
+fn behind_a_proxy_on_this_machine() {
+    let registry = Registry::with(Options {
+        relative_location: true,
+        ..Options::default()
+    });
+    let artifact = Artifact::new(1000);
+    // Nobody listens there.
+    let mut publish = artifact.publish_command("127.0.0.1:1", &["--plain-http"]);
+    run(publish.env("HTTP_PROXY", registry.host())).exits(0);
+    assert!(registry.is_complete(REPOSITORY, TAG));
+}
+
+/// Downloads that come from a second host, both without TLS, and both named.
+#[test]
+fn storage_that_is_named_for_plain_http() {
+    // It answers for both hosts, as the proxy before them.
+    let registry = Registry::with(Options {
+        relative_location: true,
+        ..Options::default()
+    });
+    let artifact = Artifact::new(1000);
+    let host = "registry.invalid:5000";
+    let proxy = format!("http://{}", registry.host());
+    let mut publish = artifact.publish_command(host, &["--plain-http"]);
+    run(publish.env("HTTP_PROXY", &proxy)).exits(0);
+    registry.fault(|request| {
+        let sent_on = request.gets("/blobs/") && request.query.is_empty();
+        let to = format!("http://storage.invalid:9000{}?signed=1", request.path);
+        sent_on.then(|| Fault::redirect(307, to))
+    });
+    let pull = |plain: &str| {
+        let mut pull = artifact.pull_command(host);
+        pull.env("HTTP_PROXY", &proxy);
+        run(pull.env("EDGEPACK_PUBLISH_PLAIN_HTTP", plain))
+    };
+    pull(host)
+        .exits(6)
+        .says("not safe to follow")
+        .says("where you trust storage.invalid:9000 without TLS too");
+    pull(&format!("{host},storage.invalid:9000")).exits(0);
+    assert!(artifact.pulled().as_ref() == Some(&artifact.wasm));
+}
+
+/// A registry behind a proxy that does not tell it of the TLS in front.
+#[test]
+fn a_registry_that_does_not_know_of_its_tls() {
+    let tls = Tls::new();
+    let registry = Registry::with(Options {
+        tls: Some(tls.clone()),
+        ..Options::default()
+    });
+    let artifact = Artifact::new(1000);
+    let host = registry.host();
+    artifact.place.write(".home/ca.pem", tls.ca_pem());
+    let to = format!("http://{host}/v2/{REPOSITORY}/blobs/uploads/x?_state=y");
+    registry.fault(move |request| {
+        let to = to.clone();
+        (request.method == "POST")
+            .then(|| Fault::Status(202, vec![("Location", to)], String::new()))
+    });
+    artifact
+        .publish(&host, &["--ca-file", ".home/ca.pem"])
+        .exits(6)
+        .says("not safe to go to")
+        .says("X-Forwarded-Proto: https");
+}
+
 /// A password is read once, and is never shown.
 #[test]
 fn a_wrong_password() {

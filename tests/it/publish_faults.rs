@@ -425,6 +425,37 @@ fn a_client_that_is_interrupted() {
     }
 }
 
+/// The answer to the first try is lost, and a tag that is there is not set again.
+#[test]
+fn a_registry_whose_tags_do_not_move() {
+    let artifact = Artifact::new(SMALL);
+    for first in [Fault::LoseAnswer, Fault::status(503)] {
+        for refusal in [400, 403, 409, 412] {
+            let what = format!("{first:?}, then {refusal}");
+            let registry = Registry::start();
+            let tried = AtomicU32::new(0);
+            let lost = first.clone();
+            registry.fault(move |request| {
+                let tags = request.method == "PUT" && request.path.ends_with(TAG);
+                tags.then(|| match tried.fetch_add(1, Ordering::SeqCst) {
+                    0 => lost.clone(),
+                    _ => Fault::status(refusal),
+                })
+            });
+            let done = artifact.publish(&registry.host(), &[]);
+            if matches!(first, Fault::LoseAnswer) {
+                assert_eq!(done.code, 0, "{what}: {}", done.stderr);
+                is_published(&artifact, &registry, &what);
+            } else {
+                // Nothing had been done.
+                let refused = done.exits(6).says(&refusal.to_string());
+                assert_eq!(refused.stdout, "", "{what}");
+                assert!(registry.tags(REPOSITORY).is_empty(), "{what}");
+            }
+        }
+    }
+}
+
 /// The limit on file sizes acts like a full disk: a write stops in the middle.
 #[test]
 fn a_full_disk_in_a_pull() {
