@@ -13,6 +13,7 @@ use crate::oci::{
     MEDIA_TYPE_WASM_CONTENT, Manifest, annotation,
 };
 use crate::pack::compat;
+use crate::registry::failure::is_plain;
 
 mod archive;
 mod deleted;
@@ -32,9 +33,9 @@ const RAW: &[&str] = &[
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
 ];
 
+const PUSH_AS_WASM: &str = "check the reference; a module is pushed with its type: cargo edgepack publish, or oras push REFERENCE app.wasm:application/wasm";
 /// Layers that are archives of files, plain or compressed by gzip. Which of the
 /// two is seen by their first bytes.
-const PUSH_AS_WASM: &str = "check the reference; a module is pushed with its type: cargo edgepack publish, or oras push REFERENCE app.wasm:application/wasm";
 const ARCHIVES: &[&str] = &[
     MEDIA_TYPE_LAYER_TAR_GZIP,
     "application/vnd.oci.image.layer.v1.tar",
@@ -277,7 +278,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 /// What others wrote, fit for a terminal and a line.
 fn printable(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let plain = |c: char| if is_plain(c) { c } else { '\u{fffd}' };
     text.chars().map(plain).take(200).collect()
 }
 

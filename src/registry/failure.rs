@@ -134,7 +134,7 @@ impl Failure {
             unconnected: error.is_connect(),
             distrusted: certificate,
             hint: if certificate {
-                Some("where the registry has a certificate of your own authority, name it with --ca-file".into())
+                certificate_hint(&text).map(str::to_owned)
             } else if text.contains("Connection refused") {
                 Some("check the host and the port: nothing listens there".into())
             } else if text.contains("dns error") {
@@ -318,12 +318,40 @@ fn plain_words(body: &[u8]) -> String {
     printable(said)
 }
 
-/// Foreign text on a terminal: short, and without control characters.
+/// What to do about a certificate that is refused.
+fn certificate_hint(text: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&["UnknownIssuer", "not trusted"]) {
+        Some("where the registry has a certificate of your own authority, name it with --ca-file")
+    } else if says(&["not valid for name", "NotValidForName"]) {
+        Some(
+            "reach the registry by a name that its certificate holds, or have it shown one for this name",
+        )
+    } else if says(&["expired", "Expired", "not valid yet", "NotValidYet"]) {
+        Some(
+            "whoever runs the registry has to renew its certificate, unless the clock of this machine is wrong",
+        )
+    } else {
+        None
+    }
+}
+
+/// Whether a character stands for itself where it is printed: it moves no cursor, does not
+/// turn the text around it (<https://www.unicode.org/reports/tr9/>), and can be seen.
+#[must_use]
+pub fn is_plain(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Foreign text on a terminal: short, and of plain characters alone.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut shown: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_plain(c) { c } else { ' ' })
         .take(MAX_SHOWN)
         .collect();
     if text.chars().nth(MAX_SHOWN).is_some() {

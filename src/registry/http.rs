@@ -27,8 +27,8 @@ use crate::registry::reference::{Repository, is_loopback};
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
 /// asks registries to take manifests of 4 MiB at least.
 pub const MAX_REPLY: usize = 4 << 20;
-/// An error's text.
-const MAX_ERROR: usize = 64 << 10;
+/// An error's text; those that list what is missing are the long ones.
+const MAX_ERROR: usize = 1 << 20;
 /// A file with certificates: those of a whole system have a quarter of a megabyte.
 const MAX_CERTIFICATES: u64 = 16 << 20;
 const MAX_BACKOFF: Duration = Duration::from_secs(20);
@@ -333,27 +333,45 @@ impl Client {
 /// [`Failure`].
 pub async fn read_body(
     what: &str,
-    mut reply: Response,
+    reply: Response,
     limit: usize,
     timeout: Duration,
 ) -> Result<Bytes, Failure> {
-    let too_long = || Failure::excess(what, limit);
     if reply
         .content_length()
         .is_some_and(|length| length > limit as u64)
     {
-        return Err(too_long());
+        return Err(Failure::excess(what, limit));
     }
     let mut body = BytesMut::new();
+    read_into(&mut body, what, reply, limit, timeout).await?;
+    Ok(body.freeze())
+}
+
+/// Reads a body; what has come and fits is there also where it fails.
+async fn read_into(
+    body: &mut BytesMut,
+    what: &str,
+    mut reply: Response,
+    limit: usize,
+    timeout: Duration,
+) -> Result<(), Failure> {
     // What is this short need not come drop by drop.
     let end = tokio::time::Instant::now() + timeout.saturating_mul(2);
     loop {
         match tokio::time::timeout_at(end, reply.chunk()).await {
             Err(_) => return Err(Failure::broken(what, "the reply does not come to an end")),
             Ok(Err(e)) => return Err(Failure::transport(what, &e)),
-            Ok(Ok(None)) => return Ok(body.freeze()),
-            Ok(Ok(Some(chunk))) if body.len() + chunk.len() > limit => return Err(too_long()),
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(Some(mut chunk))) => {
+                let room = limit - body.len();
+                let fits = chunk.len() <= room;
+                chunk.truncate(room);
+                body.extend_from_slice(&chunk);
+                if !fits {
+                    return Err(Failure::excess(what, limit));
+                }
+            }
         }
     }
 }
@@ -367,9 +385,9 @@ pub async fn read_failure(method: &Method, reply: Response, timeout: Duration) -
         .get(RETRY_AFTER)
         .and_then(|v| v.to_str().ok())
         .map(str::to_owned);
-    let body = read_body(&what, reply, MAX_ERROR, timeout)
-        .await
-        .unwrap_or_default();
+    let mut body = BytesMut::new();
+    // What is said at its beginning counts, whatever follows.
+    let _ = read_into(&mut body, &what, reply, MAX_ERROR, timeout).await;
     Failure::reply(what, status, retry_after.as_deref(), &body)
 }
 

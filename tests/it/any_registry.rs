@@ -232,6 +232,32 @@ fn a_private_authority() {
     assert!(matches!(code, 1 | 2 | 6), "{code}");
 }
 
+/// An authority of one's own is no way out of what else is wrong with a certificate.
+#[test]
+fn certificates_that_are_wrong() {
+    let artifact = Artifact::new(1000);
+    for (names, ended, way_out) in [
+        (
+            &["other.example"][..],
+            false,
+            "a name that its certificate holds",
+        ),
+        (&["127.0.0.1"], true, "has to renew its certificate"),
+    ] {
+        let tls = Tls::of(names, ended);
+        let registry = Registry::with(Options {
+            tls: Some(tls.clone()),
+            ..Options::default()
+        });
+        artifact.place.write(".home/ca.pem", tls.ca_pem());
+        artifact
+            .publish(&registry.host(), &["--ca-file", ".home/ca.pem"])
+            .exits(6)
+            .says(way_out)
+            .says_not("--ca-file");
+    }
+}
+
 #[test]
 fn refusals_that_have_a_way_out() {
     let artifact = Artifact::new(1000);
@@ -249,6 +275,20 @@ fn refusals_that_have_a_way_out() {
         done.stderr
     );
     assert!(registry.tags(REPOSITORY).is_empty());
+
+    // What is said, however much there is of it, and nothing that turns the text around.
+    let registry = Registry::start();
+    registry.fault(|request| {
+        let detail = "x".repeat(100 << 10);
+        let error =
+            json!({"code": "DENIED", "message": "no\u{202e}t \u{200b}so", "detail": detail});
+        let text = json!({"errors": [error]}).to_string();
+        (request.method == "POST").then(|| Fault::Status(400, Vec::new(), text))
+    });
+    artifact
+        .publish(&registry.host(), &[])
+        .exits(6)
+        .says("400 Bad Request (DENIED): no t  so; xxx");
 
     let registry = Registry::with(Options {
         reject_uppercase: true,

@@ -29,18 +29,24 @@ pub struct Tls {
 
 impl Tls {
     pub fn new() -> Self {
+        Tls::of(&["127.0.0.1", "localhost"], false)
+    }
+
+    /// The same for these names; one that has `ended` did so long ago.
+    pub fn of(names: &[&str], ended: bool) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let authority = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
 
-        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        if ended {
+            params.not_after = rcgen::date_time_ymd(2000, 1, 1);
+        }
+        let leaf = params.signed_by(&key, &issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
