@@ -154,7 +154,20 @@ impl Token {
     /// The value of `Authorization`.
     #[must_use]
     pub fn header(&self) -> Option<HeaderValue> {
-        sensitive(&format!("Bearer {}", self.value.reveal()))
+        bearer(&self.value)
+    }
+}
+
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    sensitive(&format!("Bearer {}", token.reveal()))
+}
+
+/// The value of `Authorization` for a token that the user was given for the registry itself.
+#[must_use]
+pub fn given_token(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::RegistryToken(token) => bearer(token),
+        Credential::Password { .. } | Credential::IdentityToken(_) => None,
     }
 }
 

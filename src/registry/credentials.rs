@@ -66,6 +66,8 @@ pub enum Credential {
     },
     /// A refresh token of `OAuth2`, which docker calls identity token.
     IdentityToken(Secret),
+    /// A bearer token for the registry itself, which is sent there as it is.
+    RegistryToken(Secret),
 }
 
 /// That one password was given for several registries.
@@ -108,6 +110,7 @@ struct Entry {
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
+    registrytoken: Option<String>,
 }
 
 /// The credential for a repository; none where no file knows one.
@@ -222,6 +225,9 @@ fn scope_of(key: &str) -> Option<String> {
 fn decode(entry: &Value, file: &Path, name: &str) -> Result<Option<Credential>, Error> {
     let senseless = || failed(file, &format!("the entry for {name} makes no sense"));
     let entry: Entry = serde_json::from_value(entry.clone()).map_err(|_| senseless())?;
+    if let Some(token) = entry.registrytoken.filter(|t| !t.is_empty()) {
+        return Ok(Some(Credential::RegistryToken(Secret::new(token))));
+    }
     if let Some(token) = entry.identitytoken.filter(|t| !t.is_empty()) {
         return Ok(Some(Credential::IdentityToken(Secret::new(token))));
     }
@@ -376,7 +382,7 @@ pub fn forget(host: &str) -> Result<Vec<String>, Error> {
         };
         let by_store = || Some((store_of(&config)?, key.clone()));
         if let Some((helper, server)) = helper_for(&config, host).or_else(by_store)
-            && helper::get(&helper, &server)?.is_some()
+            && helper::knows(&helper, &server)?
         {
             helper::tell(&helper, "erase", &server)?;
             places.push(format!("docker-credential-{helper}"));
@@ -496,6 +502,7 @@ mod tests {
             "v.example": {"username": "g", "password": "h"},
             "https://index.docker.io/v1/": {"auth": "ZTpm"},
             "t.example": {"identitytoken": "t"},
+            "a.example": {"auth": "YTpi", "identitytoken": "t", "registrytoken": "a"},
             "empty.example": {},
         }});
         assert_eq!(user(lookup(&config, "r.example/y").unwrap()), "a");
@@ -511,6 +518,10 @@ mod tests {
         assert_eq!(
             lookup(&config, "t.example/x").unwrap(),
             Some(Credential::IdentityToken(Secret::new("t".into())))
+        );
+        assert_eq!(
+            lookup(&config, "a.example/x").unwrap(),
+            Some(Credential::RegistryToken(Secret::new("a".into())))
         );
     }
 

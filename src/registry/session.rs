@@ -14,7 +14,7 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::registry::auth::{Challenge, Token, basic};
+use crate::registry::auth::{Challenge, Token, basic, given_token};
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, describe};
 use crate::registry::host::Host;
@@ -198,6 +198,10 @@ impl Session {
                 }
             }
             Challenge::Bearer { .. } => {
+                let given = self.credential.as_ref().and_then(given_token);
+                if given.is_some() && given == refused {
+                    return Err(self.unauthorized(what, true));
+                }
                 let mut slot = self.token.lock().await;
                 if refused.is_some() && slot.as_ref().and_then(Token::header) == refused {
                     *slot = None;
@@ -378,6 +382,9 @@ impl Session {
             None => Ok(None),
             Some(Challenge::Basic) => Ok(self.credential.as_ref().and_then(basic)),
             Some(Challenge::Bearer { realm, service }) => {
+                if let Some(given) = self.credential.as_ref().and_then(given_token) {
+                    return Ok(Some(given));
+                }
                 let mut slot = self.token.lock().await;
                 if let Some(token) = slot.as_ref().filter(|t| t.is_fresh()) {
                     return Ok(token.header());

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::any_registry::goes_there_and_back;
-use crate::support::artifact::{Artifact, LAYOUT, log_in, run_with_input};
+use crate::support::artifact::{Artifact, LAYOUT, REPOSITORY, log_in, run_with_input};
 use crate::support::registry::{Auth, Fault, Lifetime, Options, Registry};
 use crate::support::tool::{Place, run};
 
@@ -92,6 +92,32 @@ fn an_identity_token() {
         .iter()
         .any(|r| r.method == "POST" && r.path == "/token");
     assert!(posted);
+}
+
+/// A token for the registry itself goes there as it is, and nowhere else.
+#[test]
+fn a_registry_token() {
+    let registry = closed("bearer");
+    let artifact = Artifact::new(1000);
+    let host = registry.host();
+    let write = |token: &str| {
+        let config = json!({"auths": {&host: {"registrytoken": token}}});
+        let file = ".home/.docker/config.json";
+        artifact.place.write(file, config.to_string());
+    };
+    write(&registry.token(REPOSITORY));
+    let_in(&registry, &artifact, "registry token");
+    let asked = |registry: &Registry| registry.requests().iter().any(|r| r.path == "/token");
+    assert!(!asked(&registry));
+    write("s3cret-one");
+    registry.clear_requests();
+    artifact
+        .publish(&host, &["--tag", "2"])
+        .exits(6)
+        .says("were refused")
+        .says_not("s3cret-one");
+    assert!(!asked(&registry));
+    assert!(registry.requests().len() < 10);
 }
 
 /// A helper as docker has them, which logs how it was called.
@@ -243,6 +269,45 @@ fn a_helper_that_has_nothing() {
     }
 }
 
+#[test]
+fn a_helper_that_answers_by_half() {
+    let (registry, artifact, file) = open_to_pull();
+    let host = registry.host();
+    fs::write(file, json!({"credsStore": "half"}).to_string()).unwrap();
+    for (answer, why) in [
+        (
+            json!({"Username": "me", "Secret": ""}),
+            "a name and no secret",
+        ),
+        (json!({"Username": "<token>"}), "a name and no secret"),
+        (json!({"Secret": "secret"}), "a secret and no name"),
+        (json!(["me", "secret"]), "makes no sense"),
+        (json!(null), "makes no sense"),
+    ] {
+        let script = format!("#!/bin/sh\necho '{answer}'\n");
+        let helper = ".home/bin/docker-credential-half";
+        let helper = artifact.place.write(helper, script);
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", helper.parent().unwrap().display());
+        registry.clear_requests();
+        run(artifact.pull_command(&host).env("PATH", path))
+            .exits(6)
+            .says("docker-credential-half")
+            .says(why);
+        assert!(registry.requests().is_empty(), "{answer}");
+    }
+    // It can be logged out of.
+    let script = "#!/bin/sh\n[ $1 = erase ] && echo >erased\necho '{\"Username\": \"me\"}'\n";
+    let helper = ".home/bin/docker-credential-half";
+    let helper = artifact.place.write(helper, script);
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", helper.parent().unwrap().display());
+    let mut logout = artifact.place.command(["logout", &host]);
+    run(logout.env("PATH", path)).exits(0);
+    assert!(artifact.place.join("erased").exists());
+}
+
 /// What wkg knows of a registry lets us in there, and nowhere else.
 #[test]
 fn credentials_in_wkgs_configuration() {
@@ -363,6 +428,11 @@ fn names_and_entries_that_stand_in_the_way() {
     run_with_input(&mut place.command(wrong), "secret\n")
         .exits(2)
         .says("no `:`");
+    let nobody = ["login", &host, "--username", "", "--password-stdin"];
+    run_with_input(&mut place.command(nobody), "secret\n")
+        .exits(2)
+        .says("the name of the user is empty");
+    assert!(registry.requests().is_empty());
     // An older entry for a part of the registry counts before that for all of it.
     let narrow = format!("{host}/acme");
     let file = log_in(&place, &narrow, "old", "guess");

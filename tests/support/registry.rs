@@ -223,6 +223,11 @@ impl Registry {
         format!("{}/{rest}", self.host())
     }
 
+    /// A token with all rights in a repository.
+    pub fn token(&self, repository: &str) -> String {
+        auth::give(&self.shared, repository)
+    }
+
     /// All requests since the start, or since `clear_requests`.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.log().seen.clone()

@@ -243,6 +243,12 @@ impl App {
 
 /// <https://www.rfc-editor.org/rfc/rfc7617#section-2>
 fn check_name(username: &str) -> Result<(), Error> {
+    if username.is_empty() {
+        return Err(Error::Usage {
+            message: "the name of the user is empty".into(),
+            hint: Some("give it with --username NAME; a variable may not be set".into()),
+        });
+    }
     if username.contains(':') || username.contains(char::is_control) {
         return Err(Error::Usage {
             message: "there is no `:` and no control character in the name of a user".into(),

@@ -36,21 +36,16 @@ struct Answer {
 
 /// Asks a helper for the credential of a server; none where it has none.
 pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Error> {
-    let said = match run(helper, "get", server)? {
-        Ended::Well(stdout) => stdout,
-        // All helpers put this message on stdout, and end with a failure.
-        Ended::Badly { stdout, .. } if stdout.to_ascii_lowercase().contains("not found") => {
-            return Ok(None);
-        }
-        Ended::Badly { stderr, .. } => return Err(failed(helper, "get", &stderr)),
-    };
-    let answer: Answer = serde_json::from_str(&said)
-        .map_err(|_| failed(helper, "get", "its answer makes no sense"))?;
-    let username = answer.username.unwrap_or_default();
-    let secret = answer.secret.unwrap_or_default();
-    // So say some of what they do not have.
-    if username.is_empty() && secret.is_empty() {
+    let Some((username, secret)) = ask(helper, server)? else {
         return Ok(None);
+    };
+    if username.is_empty() || secret.is_empty() {
+        let half = if username.is_empty() {
+            "a secret and no name"
+        } else {
+            "a name and no secret"
+        };
+        return Err(failed(helper, "get", &format!("its answer has {half}")));
     }
     let secret = Secret::new(secret);
     Ok(Some(if username == "<token>" {
@@ -61,6 +56,35 @@ pub(super) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Erro
             password: secret,
         }
     }))
+}
+
+/// Whether a helper has something for a server, of use or not.
+pub(super) fn knows(helper: &str, server: &str) -> Result<bool, Error> {
+    Ok(ask(helper, server)?.is_some())
+}
+
+/// The name and the secret that a helper has for a server, if it has one of them.
+fn ask(helper: &str, server: &str) -> Result<Option<(String, String)>, Error> {
+    let said = match run(helper, "get", server)? {
+        Ended::Well(stdout) => stdout,
+        // All helpers put this message on stdout, and end with a failure.
+        Ended::Badly { stdout, .. } if stdout.to_ascii_lowercase().contains("not found") => {
+            return Ok(None);
+        }
+        Ended::Badly { stderr, .. } => return Err(failed(helper, "get", &stderr)),
+    };
+    let senseless = || failed(helper, "get", "its answer makes no sense");
+    if !said.trim_start().starts_with('{') {
+        return Err(senseless());
+    }
+    let answer: Answer = serde_json::from_str(&said).map_err(|_| senseless())?;
+    let username = answer.username.unwrap_or_default();
+    let secret = answer.secret.unwrap_or_default();
+    // So say some of what they do not have.
+    if username.is_empty() && secret.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((username, secret)))
 }
 
 /// Has a helper store or erase something.

@@ -186,6 +186,23 @@ fn spend(shared: &Shared, token: &str, wish: Wish<'_>) -> Result<(), &'static st
     Ok(())
 }
 
+/// A token that nobody asked for, with all rights in a repository.
+pub fn give(shared: &Shared, repository: &str) -> String {
+    let value = format!("given-{}", shared.unique());
+    let scope = Scope {
+        repository: repository.to_owned(),
+        pull: true,
+        push: true,
+    };
+    let grant = Grant {
+        scopes: vec![scope],
+        left: None,
+    };
+    let mut tokens = shared.tokens.lock().unwrap();
+    tokens.given.insert(value.clone(), grant);
+    value
+}
+
 /// Answers a request for a token: by GET, or by POST with a form.
 pub fn token(
     shared: &Shared,
