@@ -27,6 +27,7 @@ pub mod exit_code;
 pub mod finding;
 mod flags;
 pub mod inspect;
+mod json;
 pub mod levers;
 pub mod oci;
 pub mod output;

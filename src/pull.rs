@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::json;
 use crate::oci::{
     ARCHITECTURE_WASM, Descriptor, Digest, Index, MAX_INDEX_DEPTH, MEDIA_TYPE_DOCKER_LIST,
     MEDIA_TYPE_INDEX, Manifest,
 };
 use crate::output::Pending;
 use crate::pack::Timestamp;
-use crate::registry::failure::printable;
 use crate::registry::http::Client;
 use crate::registry::layout::{Layout, LayoutReference};
 use crate::registry::reference::Reference;
@@ -289,13 +289,12 @@ async fn resolved(
         if !is_index(&descriptor, &bytes) {
             break;
         }
-        let index: Index = serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
+        let index: Index = json::object(&bytes).map_err(|why| senseless(&reference, &why))?;
         let chosen = choose(&reference, index)?;
         (descriptor, bytes) = source.manifest(Some(&chosen)).await?;
         reference = source.name(&descriptor.digest);
     }
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|e| senseless(&reference, &e))?;
+    let manifest: Manifest = json::object(&bytes).map_err(|why| senseless(&reference, &why))?;
     if manifest.schema_version != 2 {
         return Err(Error::Registry {
             message: format!(
@@ -360,12 +359,9 @@ fn choose(reference: &str, index: Index) -> Result<Descriptor, Error> {
     }
 }
 
-fn senseless(reference: &str, error: &serde_json::Error) -> Error {
+fn senseless(reference: &str, why: &str) -> Error {
     Error::Registry {
-        message: format!(
-            "{reference} is no manifest that makes sense: {}",
-            printable(&error.to_string())
-        ),
+        message: format!("{reference} is no manifest that makes sense: {why}"),
         hint: None,
     }
 }

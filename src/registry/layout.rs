@@ -19,6 +19,7 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use crate::error::Error;
+use crate::json;
 use crate::oci::{
     Annotations, Artifact, Blob, Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST,
     annotation,
@@ -443,9 +444,9 @@ impl Layout {
     pub fn index(&self) -> Result<Index, Error> {
         let path = self.folder.join(INDEX_FILE);
         match output::read_at_most(&path, MAX_INDEX) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::Usage {
+            Ok(bytes) => json::object(&bytes).map_err(|why| Error::Usage {
                 message: format!(
-                    "`{}` is no index of an OCI image layout: {e}",
+                    "`{}` is no index of an OCI image layout: {why}",
                     path.display()
                 ),
                 hint: Some("remove the folder, or choose another".into()),

@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use crate::environment;
 use crate::error::Error;
+use crate::json;
 use crate::oci::tag_from_version;
 use crate::registry::credentials::{Credential, Secret, one_host};
 use crate::registry::failure::{Failure, describe};
@@ -379,8 +380,12 @@ async fn fetch_metadata(client: &Arc<Client>, registry: &str) -> Result<Metadata
     };
     let what = describe(&Method::GET, reply.url());
     let body = read_body(&what, reply, MAX_REPLY, client.options.timeout).await?;
-    serde_json::from_slice(&body).map_err(|e| {
-        Failure::protocol(what, format!("the registry's metadata make no sense: {e}")).into()
+    json::object(&body).map_err(|why| {
+        Failure::protocol(
+            what,
+            format!("the registry's metadata make no sense: {why}"),
+        )
+        .into()
     })
 }
 

@@ -14,6 +14,7 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::error::Error;
+use crate::json;
 use crate::oci::{Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST};
 use crate::registry::credentials::Credential;
 use crate::registry::failure::{Failure, Retry, describe};
@@ -199,8 +200,8 @@ impl Remote {
         for _ in 0..MAX_PAGES {
             let reply = self.session.send(&request, |s| s.is_success()).await?;
             let (what, bytes, next) = self.page(reply).await?;
-            let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
-                Failure::protocol(what, format!("the list of tags makes no sense: {e}"))
+            let page: Page = json::object(&bytes).map_err(|why| {
+                Failure::protocol(what, format!("the list of tags makes no sense: {why}"))
             })?;
             // What is no tag cannot be asked for.
             let found = page.tags.unwrap_or_default();
@@ -426,8 +427,9 @@ fn fallback_tag(digest: &Digest) -> String {
 }
 
 fn parse_index(what: &str, bytes: &[u8]) -> Result<Index, Failure> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Failure::protocol(what, format!("the list of referrers makes no sense: {e}")))
+    json::object(bytes).map_err(|why| {
+        Failure::protocol(what, format!("the list of referrers makes no sense: {why}"))
+    })
 }
 
 fn is_refusal(failure: &Failure) -> bool {

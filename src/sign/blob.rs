@@ -17,6 +17,7 @@ use super::key::SigningKey;
 use super::refusal::Refusal;
 use super::trust::{SignedBy, Trust};
 use crate::error::Error;
+use crate::json;
 use crate::registry::failure::printable;
 
 /// What is put behind a file's name.
@@ -87,8 +88,7 @@ pub fn make(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
 ///
 /// [`Refusal`].
 pub fn check(bundle: &[u8], bytes: &[u8], trust: &Trust) -> Result<SignedBy, Refusal> {
-    let parsed: Bundle =
-        serde_json::from_slice(bundle).map_err(|e| Refusal::senseless("the bundle", &e))?;
+    let parsed: Bundle = json::object(bundle).map_err(|e| Refusal::senseless("the bundle", &e))?;
     let signed = match (&parsed.message_signature, &parsed.dsse_envelope) {
         (Some(signed), None) => signed,
         (Some(_), Some(_)) => return Err(Refusal::TwoContents),

@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::statement::{self, PAYLOAD_TYPE, Wanted};
 use super::trust::{SignedBy, Trust};
 use crate::error::Error;
+use crate::json;
 use crate::oci::Digest;
 use crate::registry::failure::printable;
 
@@ -154,8 +155,7 @@ pub fn check(
     wanted: &Wanted<'_>,
     trust: &Trust,
 ) -> Result<Checked, Refusal> {
-    let bundle: Bundle =
-        serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("the bundle", &e))?;
+    let bundle: Bundle = json::object(bytes).map_err(|e| Refusal::senseless("the bundle", &e))?;
     if !is_known(&bundle.media_type) {
         return Err(Refusal::of_type("the bundle", &bundle.media_type));
     }

@@ -12,6 +12,7 @@ use super::key::SigningKey;
 use super::refusal::Refusal;
 use super::trust::{SignedBy, Trust};
 use crate::error::Error;
+use crate::json;
 use crate::oci::{Blob, Descriptor, Digest};
 use crate::registry::failure::printable;
 
@@ -124,7 +125,7 @@ pub fn check(
         });
     }
     let payload: Payload =
-        serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("the payload", &e))?;
+        json::object(bytes).map_err(|e| Refusal::senseless("the payload", &e))?;
     if payload.critical.kind != TYPE {
         return Err(Refusal::of_type("the payload", &payload.critical.kind));
     }

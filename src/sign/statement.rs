@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::attestation::Kind;
 use super::refusal::Refusal;
 use crate::error::Error;
+use crate::json;
 use crate::oci::{Digest, Manifest};
 use crate::provenance;
 use crate::registry::failure::printable;
@@ -135,7 +136,7 @@ pub fn make(manifest: &Digest, predicate_type: &str, predicate: Value) -> Result
 /// [`Refusal`] where it is not what is wanted, or about something else.
 pub fn check(payload: &[u8], manifest: &Digest, wanted: &Wanted<'_>) -> Result<Value, Refusal> {
     let statement: Statement =
-        serde_json::from_slice(payload).map_err(|e| Refusal::senseless("the statement", &e))?;
+        json::object(payload).map_err(|e| Refusal::senseless("the statement", &e))?;
     if statement.predicate_type != wanted.predicate_type {
         let found = printable(&statement.predicate_type);
         return Err(if wanted.is_signature() {

@@ -16,6 +16,7 @@ use super::simple;
 use super::statement::{MAX_SIGNATURE, Wanted};
 use super::trust::{SignedBy, Trust};
 use crate::error::Error;
+use crate::json;
 use crate::oci::{Descriptor, Digest, MEDIA_TYPE_MANIFEST, Manifest};
 use crate::registry::failure::printable;
 
@@ -417,7 +418,7 @@ fn parse_tagged(bytes: &[u8]) -> Result<Manifest, Refusal> {
 
 fn parse_as(bytes: &[u8], types: &[&str]) -> Result<Manifest, Refusal> {
     let manifest: Manifest =
-        serde_json::from_slice(bytes).map_err(|e| Refusal::senseless("its manifest", &e))?;
+        json::object(bytes).map_err(|e| Refusal::senseless("its manifest", &e))?;
     if !types.contains(&manifest.media_type.as_str()) {
         return Err(Refusal::of_type("its manifest", &manifest.media_type));
     }

@@ -76,6 +76,32 @@ fn the_plugin_among_other_modules() {
 }
 
 #[test]
+fn manifests_that_are_none() {
+    let registry = Registry::start();
+    let place = Place::new();
+    let reference = registry.reference(&format!("{REPOSITORY}:{TAG}"));
+    for (manifest, why) in [
+        ("null", "it is no JSON object"),
+        ("[2, {}]", "it is no JSON object"),
+        (
+            r#"{"schemaVersion": "2", "config": {}}"#,
+            "expected a whole number",
+        ),
+        (
+            r#"{"schemaVersion": 2, "config": [], "layers": 1}"#,
+            "expected an object",
+        ),
+    ] {
+        registry.put_manifest(REPOSITORY, TAG, MANIFEST, manifest);
+        place
+            .run(["pull", &reference, "-o", "out.wasm"])
+            .exits(6)
+            .says("is no manifest that makes sense")
+            .says(why);
+    }
+}
+
+#[test]
 fn layers_that_are_no_archives() {
     let registry = Registry::start();
     let place = Place::new();
