@@ -30,6 +30,11 @@ fn authorities_at_their_word() {
     let alone = |params: &mut rcgen::CertificateParams| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     };
+    let unknown = |params: &mut rcgen::CertificateParams| {
+        let mut odd = rcgen::CustomExtension::from_oid_content(&[1, 3, 9999, 1], vec![5, 0]);
+        odd.set_criticality(true);
+        params.custom_extensions = vec![odd];
+    };
     let [ended, later] = [Authority::from_day(-1), Authority::from_day(2)];
     let below = ca.again(&root, |_| {});
     let by_ca = |chain: &[&Vec<u8>]| {
@@ -73,6 +78,16 @@ fn authorities_at_their_word() {
             "is for fewer authorities below it",
         ),
         (by_ca(&[&ca.again(ca, alone)]), 0, ""),
+        (
+            by_ca(&[&ca.again(ca, unknown)]),
+            2,
+            "that it calls critical",
+        ),
+        (
+            by_ca(&[&below, &root.again(&root, unknown)]),
+            2,
+            "that it calls critical",
+        ),
         (by_ca(&[&ca.again(&root, &ended), rooted]), 5, "had ended"),
         (by_ca(&[&below, &root.again(&root, &ended)]), 5, untrusted),
         (
