@@ -446,7 +446,7 @@ fn package_plan(
                 .as_deref()
                 .map(|d| d.split_whitespace().collect::<Vec<_>>().join(" ")),
             licenses: package.license.clone(),
-            source: package.repository.as_deref().map(without_secrets),
+            source: package.repository.as_deref().and_then(without_secrets),
             url: package.homepage.clone(),
             authors,
             revision: None,

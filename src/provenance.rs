@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 use crate::flags::CargoFlags;
 use crate::oci::Digest;
 use crate::plan::PackagePlan;
-use crate::sbom::purl::without_secrets;
 use crate::shrink::{self, Answer};
 use crate::sign::attestation::Attestation;
 
@@ -316,22 +315,25 @@ fn cargo_args(flags: &CargoFlags) -> Vec<String> {
     args
 }
 
-/// Without users and passwords in URLs.
+/// Without users and passwords in URLs, and what stands behind a URL's path.
 fn scrubbed(words: &[String]) -> Value {
-    words
-        .iter()
-        .map(|word| match word.find("://") {
-            // Whatever stands before the URL, such as `NAME=`, stays.
-            Some(colon) => {
-                let before = &word[..colon];
-                let start = before
-                    .rfind(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)))
-                    .map_or(0, |n| n + 1);
-                format!("{}{}", &word[..start], without_secrets(&word[start..]))
-            }
-            None => word.clone(),
-        })
-        .collect()
+    words.iter().map(|word| scrub(word)).collect()
+}
+
+/// A word may hold several URLs, none of which need parse.
+fn scrub(word: &str) -> String {
+    let mut parts = word.split("://");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        clean.push_str("://");
+        let part = part.rsplit('@').next().unwrap_or_default();
+        if let Some(end) = part.find(['?', '#']) {
+            clean.push_str(&part[..end]);
+            break;
+        }
+        clean.push_str(part);
+    }
+    clean
 }
 
 /// An object of what is there.
@@ -388,8 +390,23 @@ mod tests {
             cargo_args(&flags),
             ["--config=registries.a.token", "--config=net.x", "--timings"]
         );
-        let words = ["-Clink-arg=https://me:hidden@x.example/a?hidden".to_owned()];
-        assert_eq!(scrubbed(&words), json!(["-Clink-arg=https://x.example/a"]));
+        for (word, clean) in [
+            (
+                "-Clink-arg=https://me:hidden@x.example/a?hidden",
+                "-Clink-arg=https://x.example/a",
+            ),
+            (
+                "--remap=https://a.example/=https://me:hidden@b.example/c#hidden",
+                "--remap=https://a.example/=https://b.example/c",
+            ),
+            (
+                "http::https://me:hid?den@[fe80::1%25a]:x/",
+                "http::https://[fe80::1%25a]:x/",
+            ),
+            ("a@b?c", "a@b?c"),
+        ] {
+            assert_eq!(scrub(word), clean);
+        }
     }
 
     #[test]

@@ -92,13 +92,15 @@ pub fn describe(folder: &Path, revision: Option<String>, ignored: &Path) -> prov
 /// other way to write ssh.
 fn repository(remote: &str) -> Option<String> {
     if remote.contains("://") {
-        return (!remote.starts_with("file:")).then(|| without_secrets(remote));
+        return without_secrets(remote).filter(|_| !remote.starts_with("file:"));
     }
     let (host, path) = remote.split_once(':')?;
     let host = host.rsplit('@').next().unwrap_or_default();
-    // `C:\…` is no host.
-    (host.len() > 1 && !host.contains('/'))
-        .then(|| without_secrets(&format!("ssh://{host}/{}", path.trim_start_matches('/'))))
+    // `C:\…` is no host, and in `USER:PASSWORD@…` it stands elsewhere.
+    if host.len() < 2 || host.contains('/') || path.contains('@') {
+        return None;
+    }
+    without_secrets(&format!("ssh://{host}/{}", path.trim_start_matches('/')))
 }
 
 /// The folder of the repository that `folder` is in; `None` without git or a repository.
@@ -190,6 +192,11 @@ mod tests {
             ("../other", None),
             ("file:///home/me/repository", None),
             ("C:\\repository", None),
+            ("hg::https://user:token@git.example/a", None),
+            ("https://user:token@git.example:99999/a", None),
+            ("https://user:token@git example/a", None),
+            ("https:/user:token@git.example/a", None),
+            ("user:token@git.example:a/b", None),
         ] {
             assert_eq!(repository(remote).as_deref(), address, "{remote}");
         }

@@ -33,16 +33,15 @@ pub async fn publish_all(items: &[Item], context: &Context<'_>) -> Vec<Result<Pu
     let mut results: Vec<(usize, Result<Published, Error>)> =
         stream::iter(items.iter().enumerate())
             .map(|(number, item)| async move {
-                let result = Push {
+                let push = Push {
                     item,
                     number,
                     context,
                     shared,
                     sent: AtomicU64::new(0),
                     listed: tokio::sync::Mutex::default(),
-                }
-                .run()
-                .await;
+                };
+                let result = Box::pin(push.run()).await;
                 (context.on_event)(Event::Done { item: number });
                 (number, result)
             })

@@ -391,23 +391,25 @@ impl Layout {
         }
     }
 
-    /// Which manifests of the layout are about which others.
+    /// Which manifests of the layout are about which others, with annotations as a registry
+    /// lists them.
     ///
     /// # Errors
     ///
     /// [`Error::Registry`] where the layout is damaged.
     pub fn subjects(&self) -> Result<Subjects, Error> {
         let mut subjects = Subjects::new();
-        for entry in self.index()?.manifests {
+        for mut entry in self.index()?.manifests {
             // A layout need not hold all that it lists.
             if !self.blob_path(&entry.digest).exists() {
                 continue;
             }
             let bytes = self.read(&entry)?;
-            let about = serde_json::from_slice::<About>(&bytes)
-                .ok()
-                .and_then(|about| about.subject);
-            if let Some(subject) = about {
+            let about = serde_json::from_slice::<About>(&bytes).unwrap_or_default();
+            if let Some(subject) = about.subject {
+                if entry.annotations.is_empty() {
+                    entry.annotations = about.annotations;
+                }
                 let referrers = subjects.entry(subject.digest).or_default();
                 if !referrers.iter().any(|r| r.digest == entry.digest) {
                     referrers.push(entry);

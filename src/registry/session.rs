@@ -144,6 +144,27 @@ impl Session {
         }
     }
 
+    /// The same, but that silence is not tried again: it takes long, and whoever calls this
+    /// tries again by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn send_unless_silent(
+        &self,
+        request: &Request,
+        accept: impl Fn(StatusCode) -> bool,
+    ) -> Result<Response, Failure> {
+        let mut attempt = 0;
+        loop {
+            match self.send_once(request, &accept).await {
+                Err(failure) if !failure.silent => self.client.back_off(failure, attempt).await?,
+                done => return done,
+            }
+            attempt += 1;
+        }
+    }
+
     /// The same without trying again what may pass.
     ///
     /// # Errors

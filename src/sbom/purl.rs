@@ -39,15 +39,17 @@ impl Origin {
             if is_local(url) {
                 return Origin::Unknown;
             }
-            return Origin::Git {
-                url: without_secrets(url),
+            return without_secrets(url).map_or(Origin::Unknown, |url| Origin::Git {
+                url,
                 revision: revision.to_owned(),
-            };
+            });
         }
         let registry = source.strip_prefix("registry+");
         match registry.or_else(|| source.strip_prefix("sparse+")) {
             Some(CRATES_IO | "https://index.crates.io/") => Origin::CratesIo,
-            Some(url) if !is_local(url) => Origin::Registry(without_secrets(url)),
+            Some(url) if !is_local(url) => {
+                without_secrets(url).map_or(Origin::Unknown, Origin::Registry)
+            }
             _ => Origin::Unknown,
         }
     }
@@ -95,24 +97,25 @@ fn encode(text: &str, more: &str) -> String {
 }
 
 /// A URL without a user, a password, a query and a fragment: any of them may be a secret.
+/// None where nobody knows what is one in it: it does not parse, or names no host.
 #[must_use]
-pub fn without_secrets(url: &str) -> String {
-    let Ok(mut parsed) = Url::parse(url) else {
-        return url.split(['?', '#']).next().unwrap_or_default().to_owned();
-    };
+pub fn without_secrets(url: &str) -> Option<String> {
+    let mut parsed = Url::parse(url).ok().filter(Url::has_host)?;
     parsed.set_query(None);
     parsed.set_fragment(None);
-    // They fail where a URL cannot have them, and then it has none.
-    let _ = parsed.set_username("");
-    let _ = parsed.set_password(None);
-    parsed.to_string()
+    parsed.set_username("").ok()?;
+    parsed.set_password(None).ok()?;
+    Some(parsed.to_string())
 }
 
 /// A URL that people can open, without secrets; none where it is no such thing.
 #[must_use]
 pub fn public_url(text: &str) -> Option<String> {
     let url = Url::parse(text.trim()).ok()?;
-    matches!(url.scheme(), "http" | "https").then(|| without_secrets(url.as_str()))
+    match url.scheme() {
+        "http" | "https" => without_secrets(url.as_str()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

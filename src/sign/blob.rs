@@ -96,6 +96,7 @@ pub fn check(bundle: &[u8], bytes: &[u8], trust: &Trust) -> Result<SignedBy, Ref
         (None, None) if parsed.media_type.is_empty() => return Err(Refusal::NoBundle),
         (None, None) => return Err(Refusal::NoMessageSignature),
     };
+    parsed.verification_material.check()?;
     refuse_other(signed, bytes)?;
     match trust {
         Trust::Key(key) => {
@@ -173,6 +174,15 @@ mod tests {
         assert_eq!(
             changed("/messageSignature", Value::Null),
             Err(Refusal::NoMessageSignature)
+        );
+        let mut several = good["verificationMaterial"].clone();
+        several["certificate"] = json!({"rawBytes": ""});
+        assert_eq!(
+            changed("/verificationMaterial", several),
+            Err(Refusal::senseless(
+                "the bundle",
+                &"it names several signers"
+            ))
         );
         let other_name = "application/vnd.dev.sigstore.bundle+json;version=0.3";
         assert_eq!(changed("/mediaType", other_name.into()), Ok(()));

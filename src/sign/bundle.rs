@@ -59,6 +59,19 @@ pub(super) struct Material {
 }
 
 impl Material {
+    /// There is one of the three: else the one that is shown need not be the one that signed.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let chain = [&self.certificate, &self.x509_certificate_chain];
+        let certified = chain.into_iter().flatten().count();
+        if certified + usize::from(self.public_key.is_some()) > 1 {
+            return Err(Refusal::senseless(
+                "the bundle",
+                &"it names several signers",
+            ));
+        }
+        Ok(())
+    }
+
     /// Why a signature that this key did not make is there.
     pub(super) fn refusal(&self, key: &PublicKey) -> Refusal {
         let certified = self.certificate.is_some() || self.x509_certificate_chain.is_some();
@@ -163,6 +176,7 @@ pub fn check(
     if bundle.message_signature.is_some() {
         return Err(Refusal::TwoContents);
     }
+    bundle.verification_material.check()?;
     if envelope.payload_type != PAYLOAD_TYPE {
         return Err(Refusal::PayloadType(printable(&envelope.payload_type)));
     }

@@ -268,6 +268,10 @@ impl SigningKey {
                     let known = SIGNING.join(", ");
                     format!("it is {}, and signing takes {known}", a_key_of(kind))
                 }
+                // Which have two primes, too.
+                Some(kind @ "RSA") => {
+                    format!("it is no {kind} key of 2048 to 8192 bits that makes sense")
+                }
                 Some(kind) => format!("it is no {kind} key that makes sense"),
                 None => format!("it is no key of {} that makes sense", SIGNING.join(", ")),
             })

@@ -91,6 +91,11 @@ impl KeySource {
         match text.strip_prefix(VARIABLE_PREFIX) {
             Some("") => Err(Error::usage("`env:` names no variable")),
             Some(name) => Ok(KeySource::Variable(name.to_owned())),
+            None if text == "-" => Err(Error::Usage {
+                message: "`--key` takes a path or env:NAME, and does not read standard input"
+                    .into(),
+                hint: Some("write ./- for a file of that name".into()),
+            }),
             None if text.starts_with('-') => Err(Error::Usage {
                 message: "`--key` takes a path or env:NAME, and a flag follows it".into(),
                 hint: Some("write ./-NAME for a file whose name begins with `-`".into()),

@@ -46,7 +46,7 @@ fn github_server() -> Option<String> {
     if !is_on("GITHUB_ACTIONS") {
         return None;
     }
-    let server = without_secrets(&variable("GITHUB_SERVER_URL")?);
+    let server = without_secrets(&variable("GITHUB_SERVER_URL")?)?;
     Some(server.trim_end_matches('/').to_owned())
 }
 
@@ -55,7 +55,7 @@ fn gitlab() -> Option<Builder> {
     Some(Builder {
         // As GitLab's own provenance has it.
         id: format!("{project}/-/runners/{}", variable("CI_RUNNER_ID")?),
-        invocation: variable("CI_JOB_URL").map(|url| without_secrets(&url)),
+        invocation: variable("CI_JOB_URL").and_then(|url| without_secrets(&url)),
     })
 }
 
@@ -63,7 +63,7 @@ fn gitlab_project() -> Option<String> {
     if !is_on("GITLAB_CI") {
         return None;
     }
-    variable("CI_PROJECT_URL").map(|url| without_secrets(&url))
+    variable("CI_PROJECT_URL").and_then(|url| without_secrets(&url))
 }
 
 /// The repository that the run is for.

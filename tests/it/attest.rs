@@ -196,7 +196,7 @@ fn tells_from_what(provenance: &Value, commit: &str, folder: &Path) {
     }
     assert_eq!(
         external["rustflags"],
-        json!(["--cfg=mirror=\"https://x.example/a%22"])
+        json!(["--cfg=mirror=\"https://x.example/a\""])
     );
     let dependencies = definition["resolvedDependencies"].as_array().unwrap();
     let lock = fs::read(folder.join("Cargo.lock")).unwrap();

@@ -504,6 +504,25 @@ fn policies_for_layouts() {
         .place
         .write("verify.toml", rule("oci:*", "key = \"k.pub\""));
     tool(&artifact.place, &["verify", "--policy", &layout]).exits(0);
+    // What is attested is no signature that is bad.
+    let attest = ["sign", &layout, "--key=k.key", "--attest"];
+    artifact.place.write("p.json", "{}");
+    let attest = [&attest[..], &["https://example.com/p=p.json"]].concat();
+    tool(&artifact.place, &attest).exits(0);
+    keygen(&artifact.place, "other");
+    let verify = ["verify", &layout, "--key=other.pub"];
+    let refused = tool(&artifact.place, &verify).exits(5).stderr;
+    assert_eq!(
+        refused.matches("the bundle sha256:").count(),
+        1,
+        "{refused}"
+    );
+    // A link that leads nowhere is a policy that cannot be read.
+    fs::remove_file(artifact.place.join("verify.toml")).unwrap();
+    std::os::unix::fs::symlink("gone.toml", artifact.place.join("verify.toml")).unwrap();
+    tool(&artifact.place, &["verify", "--policy", &layout])
+        .exits(1)
+        .says("verify.toml");
     let registry = Registry::start();
     artifact.publish(&registry.host(), &[]).exits(0);
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::publish_faults::{LARGE, is_published, victim};
-use crate::support::artifact::{Artifact, REPOSITORY};
+use crate::support::artifact::{Artifact, REPOSITORY, TAG};
 use crate::support::registry::{Fault, Options, Registry, Seen};
+use crate::support::signed::{PASSWORD, keygen, tool};
+use crate::support::tool::run;
 
 fn sent(registry: &Registry) -> u64 {
     registry.requests().iter().map(|r| r.received).sum()
@@ -186,4 +188,81 @@ fn uploads_that_are_known_by_their_id() {
         let whole = artifact.wasm.len() as u64;
         assert!(sent < whole + (3 << 20), "{breaks}: {sent} of {whole}");
     }
+}
+
+/// What is small and made on the way, too: signatures and what is attested. What holds for
+/// large blobs holds for them.
+#[test]
+fn a_fault_in_each_request_with_signatures() {
+    let artifact = Artifact::new(1000);
+    keygen(&artifact.place, "k");
+    let publish = |registry: &Registry| {
+        let mut publish = artifact.publish_command(&registry.host(), &["--key", "k.key"]);
+        run(publish.env("COSIGN_PASSWORD", PASSWORD))
+    };
+    let good = |registry: &Registry, what: &str| {
+        publish(registry).exits(0);
+        let reference = registry.reference(&format!("{REPOSITORY}:{TAG}"));
+        let verify = ["verify", &reference, "--key", "k.pub"];
+        assert_eq!(tool(&artifact.place, &verify).code, 0, "{what}");
+        assert_eq!(registry.tags(REPOSITORY)[TAG], artifact.digest, "{what}");
+    };
+    let clean = Registry::start();
+    good(&clean, "no fault");
+    for fault in [Fault::LoseAnswer, Fault::Reset, Fault::status(503)] {
+        for n in 0..clean.requests().len() {
+            let what = format!("{fault:?} in request {n}");
+            let registry = Registry::start();
+            registry.nth(n, fault.clone());
+            good(&registry, &what);
+        }
+    }
+    for closes_with in [200, 204] {
+        let registry = Registry::with(Options {
+            closes_with,
+            ..Options::default()
+        });
+        good(&registry, &closes_with.to_string());
+    }
+}
+
+/// A registry that stops in the middle of an upload, and answers nothing any more, is not
+/// waited for without an end.
+#[test]
+fn a_registry_that_falls_silent() {
+    let artifact = Artifact::new(LARGE);
+    let registry = Registry::start();
+    let (seen, stopped) = (AtomicU32::new(0), AtomicBool::new(false));
+    registry.fault(move |request| {
+        let large = request.length.is_some_and(|length| length > 1 << 20);
+        if large && seen.fetch_add(1, Ordering::SeqCst) == 1 {
+            stopped.store(true, Ordering::SeqCst);
+        }
+        let stopped = stopped.load(Ordering::SeqCst);
+        stopped.then_some(Fault::Stall(Duration::from_secs(60)))
+    });
+    let mut publish = artifact.publish_command(&registry.host(), &[]);
+    let done = run(publish.env("EDGEPACK_REGISTRY_TIMEOUT", "1"));
+    done.exits(6);
+    assert!(registry.tags(REPOSITORY).is_empty());
+    let tried = registry.requests().len();
+    assert!(tried < 20, "{tried} requests");
+}
+
+/// A registry that says when to come again is taken at its word, in the request that
+/// closes an upload, too.
+#[test]
+fn a_close_that_has_to_wait() {
+    let artifact = Artifact::new(LARGE);
+    let registry = Registry::start();
+    let once = AtomicU32::new(0);
+    registry.fault(move |request| {
+        let close = request.method == "PUT" && request.path.contains("/uploads/");
+        let first = close && once.fetch_add(1, Ordering::SeqCst) == 0;
+        let busy = Fault::Status(503, vec![("Retry-After", "2".into())], String::new());
+        first.then_some(busy)
+    });
+    let done = artifact.publish(&registry.host(), &[]);
+    done.exits(0).says("in 2.00 s");
+    is_published(&artifact, &registry, "after a while");
 }

@@ -223,6 +223,7 @@ fn a_pipe_that_nobody_reads_from() {
         let mut pull = artifact.place.command(["pull", &reference, "-o", output]);
         let done = pull.output().unwrap();
         assert!(done.stdout.starts_with(&artifact.wasm), "{output}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("pulled"));
     }
 }
 

@@ -113,15 +113,20 @@ fn services_that_do_wrong() {
 
 /// Not even for an identity that is like every name, and none.
 #[test]
-fn a_certificate_that_names_nobody() {
-    let nameless = Keyless::signed(Quirk::Nameless);
+fn certificates_whose_names_are_none() {
     let anybody = [
         "--certificate-identity-regexp",
-        "^.*$",
+        "^(?s:.*)$",
         "--certificate-oidc-issuer",
         GITHUB,
     ];
-    nameless.refused_by(&anybody, "it names nobody");
+    for (name, words) in [
+        ("", "it names nobody"),
+        ("https://a.example/\n", "control characters"),
+        ("https://a.example/\0b", "control characters"),
+    ] {
+        Keyless::signed(Quirk::Named(name)).refused_by(&anybody, words);
+    }
     Keyless::signed(Quirk::None)
         .verify_as(&["verify"], &anybody)
         .exits(0);

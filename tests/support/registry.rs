@@ -57,6 +57,8 @@ pub struct Options {
     /// Nor where an upload goes on: its id alone is told.
     pub uploads_by_id: bool,
     pub relative_location: bool,
+    /// An upload that is closed is answered so.
+    pub closes_with: u16,
     /// Where blobs are downloaded from: `HOST:PORT`, or a URL up to the path.
     pub redirect_blobs_to: Option<String>,
     pub mount: Mount,
@@ -88,6 +90,7 @@ impl Default for Options {
             no_location: false,
             uploads_by_id: false,
             relative_location: false,
+            closes_with: 201,
             redirect_blobs_to: None,
             mount: Mount::Honoured,
             reject_media_types: Vec::new(),

@@ -60,8 +60,8 @@ pub enum Quirk {
     OldCertificate,
     /// Another authority of the same name signs it.
     OtherAuthority,
-    /// It names nobody.
-    Nameless,
+    /// It names this, or nobody.
+    Named(&'static str),
     /// It is in no log.
     NoSct,
     /// It is in a log that nobody trusts.

@@ -94,7 +94,7 @@ pub struct KeylessFlags {
 #[derive(Debug, Args)]
 pub struct Sign {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout; or a
-    /// .wasm file, whose signature goes into a bundle beside it.
+    /// file of any kind, whose signature goes into a bundle beside it.
     #[arg(value_name = "REF|FILE")]
     pub reference: String,
     /// The key: a path, or env:NAME for a variable that holds it. The password is taken
@@ -204,7 +204,7 @@ pub struct Demands {
 #[derive(Debug, Args)]
 pub struct Verify {
     /// HOST/PATH:TAG, HOST/PATH@DIGEST, or `oci:DIR:TAG` for an OCI image layout; or a
-    /// .wasm file with its bundle, or with a signature inside.
+    /// file with its bundle, or a .wasm file with a signature inside.
     #[arg(value_name = "REF|FILE", required_unless_present = "policy")]
     pub references: Vec<String>,
     /// What must hold.

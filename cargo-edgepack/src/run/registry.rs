@@ -117,17 +117,17 @@ impl App {
         progress.end();
         self.cancel.check()?;
         if to_stdout {
-            return pending
-                .read_all(|bytes| self.printer.data(bytes))
-                .map(|()| exit_code::OK);
+            pending.read_all(|bytes| self.printer.data(bytes))?;
+        } else {
+            pending.finish()?;
         }
-        pending.finish()?;
         self.printer.pulled(&target, &resolved, &pulled);
         if let Some((name, outcome)) = &verified {
             self.printer.verified(name, outcome);
         }
         let verified = verified.map(|(_, outcome)| outcome);
         match flags.reporting.message_format {
+            MessageFormat::Human if to_stdout => {}
             MessageFormat::Human => self
                 .printer
                 .data(format!("{}\n", resolved.reference).as_bytes())?,

@@ -85,7 +85,8 @@ impl App {
     /// The policy of the current folder: a file, else a table of the project.
     fn own_policy(&self) -> Result<Policy, Error> {
         let file = Path::new(policy::FILE);
-        if file.exists() {
+        // A link that leads nowhere is no reason to ask somebody else.
+        if file.symlink_metadata().is_ok() {
             return read_policy(file);
         }
         let none = || Error::Usage {

@@ -7,9 +7,10 @@
 //!
 //! Spec: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs>.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -21,6 +22,7 @@ pub use self::bookmark::Bookmark;
 use self::check::Check;
 use self::look::Look;
 use self::place::{Place, parse_range, place_of};
+use self::refused::{Style, began, is_final, is_lost, leads_on, next_style, tells_nothing};
 pub use self::small::Begun;
 use self::source::{Meter, body};
 use self::speed::{CHUNKS, Speed};
@@ -34,6 +36,7 @@ mod bookmark;
 mod check;
 mod look;
 mod place;
+mod refused;
 mod small;
 mod source;
 mod speed;
@@ -45,6 +48,9 @@ const MAX_WHOLE: u64 = 8 << 20;
 const PROBE: u64 = 64 << 10;
 /// How often a registry may ask for a new token while nothing moves.
 const MAX_CHALLENGES: u32 = 8;
+
+/// How often it is told how far an upload is.
+const TELLING: Duration = Duration::from_millis(200);
 
 /// Whether bytes had to go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +73,8 @@ pub struct Upload<'a> {
     pub mount_from: Option<&'a str>,
     /// Where to go on after an interruption.
     pub bookmark: Bookmark<'a>,
-    /// Told how many bytes the registry has.
+    /// Told how many bytes are sent; fewer again where they have to be sent once more.
     pub on_progress: &'a (dyn Fn(u64) + Send + Sync),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
-    Whole,
-    Chunks(usize),
 }
 
 /// Why a step failed, and what is known then.
@@ -107,6 +107,7 @@ impl Remote {
             place = self
                 .where_it_stands(Some(saved), false)
                 .await
+                .unwrap_or_default()
                 .filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
         } else {
             match self.look(upload.blob, upload.mount_from).await? {
@@ -157,7 +158,8 @@ impl Remote {
                         return Err(read_failure(&method, *reply, timeout).await);
                     }
                     self.session.answer(&method, &reply).await?;
-                    place = self.where_it_stands(place.take(), false).await;
+                    let asked = self.where_it_stands(place.take(), false).await;
+                    place = asked.unwrap_or_default();
                     continue;
                 }
                 Trouble::Failed(failure) => failure,
@@ -176,33 +178,29 @@ impl Remote {
             }
             if reached >= best + PROBE {
                 (best, attempt, refusals) = (reached, 0, 0);
-            } else if failure.status.is_none() {
+            } else if failure.status.is_none() && !began(&failure) {
                 refusals += 1;
             }
             // The file is what it should be: something else got into the upload.
             let spoilt =
                 style != Style::Whole && failure.has_code("DIGEST_INVALID") && attempt == 0;
             // An upload that the registry has lost is begun again.
-            let lost = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416))
-                || failure.has_code("BLOB_UPLOAD_UNKNOWN")
-                || failure.has_code("BLOB_UPLOAD_INVALID");
+            let lost = is_lost(&failure);
             let closed = failure.request.starts_with("PUT");
-            let failure = if lost || spoilt || (refused_end && !is_final(&failure)) {
-                Failure {
+            let anew = lost || spoilt || (refused_end && !is_final(&failure));
+            let failure = match failure.retry {
+                Retry::Never if anew => Failure {
                     retry: Retry::Soon,
                     ..failure
-                }
-            } else {
-                failure
+                },
+                _ => failure,
             };
-            self.session.client().back_off(failure, attempt).await?;
-            attempt += 1;
+            let begun = place.is_some();
+            let known = place.take().filter(|_| !spoilt);
+            place = self.ask_later(failure, &mut attempt, known, lost).await?;
             if spoilt {
-                place = None;
                 continue;
             }
-            let begun = place.is_some();
-            place = self.where_it_stands(place.take(), lost).await;
             // The registry may have closed it, and what it said is lost.
             let gone = place.as_ref().is_none_or(|p| p.unsure);
             if closed && gone && self.has_blob(upload.blob).await? {
@@ -221,9 +219,33 @@ impl Remote {
         }
     }
 
-    async fn where_it_stands(&self, place: Option<Place>, lost: bool) -> Option<Place> {
-        let place = place?;
-        match self.ask(&place.location).await {
+    /// Waits, and asks where the upload stands; again, as a try more, where nothing comes.
+    async fn ask_later(
+        &self,
+        mut failure: Failure,
+        attempt: &mut u32,
+        place: Option<Place>,
+        lost: bool,
+    ) -> Result<Option<Place>, Failure> {
+        loop {
+            self.session.client().back_off(failure, *attempt).await?;
+            *attempt += 1;
+            match self.where_it_stands(place.clone(), lost).await {
+                Ok(place) => return Ok(place),
+                Err(silence) => failure = silence,
+            }
+        }
+    }
+
+    /// Where the upload stands; none where there is none any more. An error where nothing
+    /// comes at all.
+    async fn where_it_stands(
+        &self,
+        place: Option<Place>,
+        lost: bool,
+    ) -> Result<Option<Place>, Failure> {
+        let Some(place) = place else { return Ok(None) };
+        Ok(match self.ask(&place.location).await? {
             Standing::At(asked) => (asked.offset <= place.sent).then_some(Place {
                 min_chunk: place.min_chunk,
                 sent: place.sent,
@@ -235,7 +257,7 @@ impl Remote {
                 ..place
             }),
             Standing::Unsaid | Standing::Gone => None,
-        }
+        })
     }
 
     /// One way from where the upload stands to its end.
@@ -249,7 +271,7 @@ impl Remote {
     ) -> Result<(), Trouble> {
         let here = match place {
             Some(here) => here,
-            None => place.insert(self.begin().await?),
+            None => place.insert(self.begin(false).await?),
         };
         let size = upload.blob.size;
         (upload.on_progress)(here.offset);
@@ -259,7 +281,7 @@ impl Remote {
             Style::Whole => {
                 // Bytes that the registry has already cannot be sent again in one piece.
                 if here.offset > 0 {
-                    *here = self.begin().await?;
+                    *here = self.begin(false).await?;
                 }
                 here.sent = size;
                 0..size
@@ -331,8 +353,7 @@ impl Remote {
                 }
                 true
             }
-            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => true,
-            _ => false,
+            status => is_closed(status),
         };
         drop(last_chunk);
         if !taken {
@@ -420,7 +441,7 @@ impl Remote {
             headers,
             body: Bytes::new(),
         };
-        let length = range.end - range.start;
+        let (start, length) = (range.start, range.end - range.start);
         request
             .headers
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -431,8 +452,11 @@ impl Remote {
         let meter = Arc::new(Meter::default());
         let body = (length > 0).then(|| body(upload.file, range, check, &meter));
         let built = self.session.build(&request, &request.target, body).await?;
-        let stalled = meter.stalled(length, self.session.client().options.timeout);
-        let reply = self.session.client().stream(built, stalled).await;
+        let stalled = Arc::clone(&meter).stalled(length, self.session.client().options.timeout);
+        let reply = tokio::select! {
+            reply = self.session.client().stream(built, stalled) => reply,
+            never = tell(upload, start, &meter) => match never {},
+        };
         // What the file's reader found is the reason, whatever the connection says.
         if let Some(message) = check.damage() {
             return Err(
@@ -446,53 +470,57 @@ impl Remote {
         Ok(reply)
     }
 
-    async fn begin(&self) -> Result<Place, Failure> {
+    /// Begins an upload. Silence is tried again where no other will.
+    async fn begin(&self, patient: bool) -> Result<Place, Failure> {
         let request =
             Request::new(Method::POST, self.path("blobs/uploads/")).with(CONTENT_LENGTH, "0");
-        let reply = self
-            .session
-            .send(&request, |s| s == StatusCode::ACCEPTED)
-            .await?;
+        let accept = |s| s == StatusCode::ACCEPTED;
+        let reply = if patient {
+            self.session.send(&request, accept).await?
+        } else {
+            self.session.send_unless_silent(&request, accept).await?
+        };
         place_of(&reply, 0, None)
     }
 
     /// What the registry has of an upload.
     /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>
-    async fn ask(&self, at: &Url) -> Standing {
+    async fn ask(&self, at: &Url) -> Result<Standing, Failure> {
         let mut request = Request::new(Method::GET, "");
         request.target = Target::Given(at.clone());
-        let reply = match self.session.send(&request, |s| s.is_success()).await {
+        let accept = |s: StatusCode| s.is_success();
+        let reply = match self.session.send_unless_silent(&request, accept).await {
             Ok(reply) => reply,
-            Err(failure) if tells_nothing(&failure) => return Standing::Unsaid,
-            Err(_) => return Standing::Gone,
+            Err(failure) if failure.silent => return Err(failure),
+            Err(failure) if tells_nothing(&failure) => return Ok(Standing::Unsaid),
+            Err(_) => return Ok(Standing::Gone),
         };
         let offset = match reply.headers().get(RANGE).map(parse_range) {
-            Some(None) => return Standing::Gone,
+            Some(None) => return Ok(Standing::Gone),
             Some(Some(offset)) => offset,
             None => 0,
         };
-        match place_of(&reply, offset, Some(at)) {
+        Ok(match place_of(&reply, offset, Some(at)) {
             Ok(place) => Standing::At(place),
             Err(_) => Standing::Gone,
-        }
+        })
     }
 }
 
-/// Whether an upload that ended like this may still come to a good end: not where the
-/// registry has looked at what it has, and does not want it.
-fn leads_on(failure: &Failure) -> bool {
-    let at_its_end = failure.request.starts_with("PUT");
-    failure.status.is_none_or(|s| match s.as_u16() {
-        401 | 403 | 429 => true,
-        500 => !at_its_end,
-        status => status > 500,
-    })
+/// Whether a registry has closed an upload, and has the blob.
+fn is_closed(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK
+    )
 }
 
-/// Whether a refusal is about who asks, and how often, and not about what is sent. 403 may
-/// come of something before the registry that does not want bytes there.
-fn is_final(failure: &Failure) -> bool {
-    matches!(failure.status.map(|s| s.as_u16()), Some(401 | 429))
+/// Tells how far a request's body is, as long as it is on its way.
+async fn tell(upload: &Upload<'_>, start: u64, meter: &Meter) -> Infallible {
+    loop {
+        tokio::time::sleep(TELLING).await;
+        (upload.on_progress)(start + meter.sent());
+    }
 }
 
 /// What a registry says about an upload.
@@ -501,74 +529,4 @@ enum Standing {
     Gone,
     /// It does not answer such questions.
     Unsaid,
-}
-
-fn tells_nothing(failure: &Failure) -> bool {
-    matches!(
-        failure.status.map(|s| s.as_u16()),
-        Some(400 | 405 | 415 | 501)
-    ) && !failure.has_code("BLOB_UPLOAD_UNKNOWN")
-        && !failure.has_code("BLOB_UPLOAD_INVALID")
-}
-
-/// Another way to upload, where the registry did not take this one.
-fn next_style(style: Style, size: u64, failure: &Failure, refusals: u32) -> Option<Style> {
-    let status = failure.status.map(|s| s.as_u16());
-    // A registry that closes the connection on a body that is too large may do so
-    // before we read why.
-    let too_large = status == Some(413) || refusals >= 2 && failure.status.is_none();
-    match style {
-        Style::Whole if status == Some(413) && size > CHUNKS[2] => Some(Style::Chunks(2)),
-        Style::Chunks(index) if too_large && index + 1 < CHUNKS.len() => {
-            Some(Style::Chunks(index + 1))
-        }
-        Style::Chunks(_)
-            if matches!(status, Some(400 | 404 | 405 | 411 | 415 | 501))
-                && failure.request.starts_with("PATCH") =>
-        {
-            let lost =
-                failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID");
-            (!lost).then_some(Style::Whole)
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gives_way_to_what_a_registry_takes() {
-        let failed = |status: Option<u16>| Failure {
-            status: status.map(|s| StatusCode::from_u16(s).unwrap()),
-            ..Failure::protocol("PATCH x", "")
-        };
-        let large = 100 << 20;
-        assert_eq!(
-            next_style(Style::Chunks(0), large, &failed(Some(413)), 0),
-            Some(Style::Chunks(1))
-        );
-        assert_eq!(
-            next_style(Style::Chunks(2), large, &failed(Some(413)), 0),
-            None
-        );
-        assert_eq!(
-            next_style(Style::Chunks(0), large, &failed(Some(405)), 0),
-            Some(Style::Whole)
-        );
-        assert_eq!(
-            next_style(Style::Chunks(0), large, &failed(Some(403)), 0),
-            None
-        );
-        assert_eq!(
-            next_style(Style::Chunks(0), large, &failed(None), 2),
-            Some(Style::Chunks(1))
-        );
-        assert_eq!(
-            next_style(Style::Whole, large, &failed(Some(413)), 0),
-            Some(Style::Chunks(2))
-        );
-        assert_eq!(next_style(Style::Whole, 10, &failed(Some(413)), 0), None);
-    }
 }

@@ -35,6 +35,15 @@ const CODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3")
 const CLOCK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
 const ANY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
+/// What a certificate may call critical: constraints, uses, purposes and names.
+const KNOWN: [ObjectIdentifier; 5] = [
+    ObjectIdentifier::new_unwrap("2.5.29.15"),
+    ObjectIdentifier::new_unwrap("2.5.29.17"),
+    ObjectIdentifier::new_unwrap("2.5.29.19"),
+    ObjectIdentifier::new_unwrap("2.5.29.30"),
+    ObjectIdentifier::new_unwrap("2.5.29.37"),
+];
+
 /// The certificate authorities of a trusted root.
 pub(super) struct Authorities(Vec<Authority>);
 
@@ -206,6 +215,10 @@ fn may_sign_others(
     let most = basic.path_len_constraint.map(usize::from);
     if most.is_some_and(|most| below > most) {
         return Err("for fewer authorities below it");
+    }
+    let mut extensions = tbs.extensions.iter().flatten();
+    if extensions.any(|e| e.critical && !KNOWN.contains(&e.extn_id)) {
+        return Err("for something that is not known, and that it calls critical");
     }
     let purposes = tbs.get::<Purposes>();
     let fits = |(_, Purposes(all)): &(bool, Purposes)| all.contains(&purpose) || all.contains(&ANY);

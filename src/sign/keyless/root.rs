@@ -207,6 +207,11 @@ impl Root {
             return Err(Refusal::senseless("its certificate", &"it names nobody"));
         }
         let issuer = result.issuer().unwrap_or_default();
+        // Patterns take lines for lines, and whoever reads does not see them.
+        if subject.chars().chain(issuer.chars()).any(char::is_control) {
+            let why = "it names somebody with control characters";
+            return Err(Refusal::senseless("its certificate", &why));
+        }
         if !identity.subject.matches(subject) {
             return Err(Refusal::OtherIdentity {
                 found: printable(subject),

@@ -299,6 +299,6 @@ async fn commit(
     }
     let blobs = &mut store.make(name).blobs;
     blobs.insert(digest.to_owned(), upload.bytes.into());
-    let answer = Answer::new(201).header("Docker-Content-Digest", digest);
+    let answer = Answer::new(shared.options.closes_with).header("Docker-Content-Digest", digest);
     Ok(made(shared, answer, &format!("/v2/{name}/blobs/{digest}")))
 }

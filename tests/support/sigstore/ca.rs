@@ -168,9 +168,11 @@ impl Ca {
         params.not_before = at(from);
         params.not_after = at(from + LIFETIME);
         params.serial_number = Some(SerialNumber::from_slice(&key.0[1..17]));
-        if *quirk != Quirk::Nameless {
-            params.subject_alt_names = vec![subject];
-        }
+        params.subject_alt_names = match quirk {
+            Quirk::Named("") => Vec::new(),
+            Quirk::Named(name) => vec![SanType::URI((*name).try_into().unwrap())],
+            _ => vec![subject],
+        };
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
         params.use_authority_key_identifier_extension = true;

@@ -5,9 +5,10 @@
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Url};
 
-use super::Remote;
+use super::refused::is_final;
+use super::{Remote, is_closed};
 use crate::oci::Descriptor;
 use crate::registry::failure::Failure;
 use crate::registry::session::{Request, Target};
@@ -26,8 +27,7 @@ impl Remote {
         if self.has_blob(blob).await? {
             return Ok(());
         }
-        let upload = self.begin_small().await?;
-        self.fill(upload, blob, bytes).await
+        self.push_new_bytes(None, blob, bytes).await
     }
 
     /// Begins an upload of something small that is not known yet.
@@ -36,7 +36,7 @@ impl Remote {
     ///
     /// [`Failure`].
     pub async fn begin_small(&self) -> Result<Begun, Failure> {
-        Ok(Begun(self.begin().await?.location))
+        Ok(Begun(self.begin(true).await?.location))
     }
 
     /// Sends a small blob that is in memory and was just made, so that nobody has it;
@@ -51,15 +51,23 @@ impl Remote {
         blob: &Descriptor,
         bytes: &Bytes,
     ) -> Result<(), Failure> {
-        if let Some(begun) = begun {
-            match self.fill(begun, blob, bytes).await {
-                // It may have been forgotten.
-                Err(failure) if failure.status.is_some_and(|s| s.is_client_error()) => {}
-                done => return done,
+        let upload = match begun {
+            Some(begun) => begun,
+            None => self.begin_small().await?,
+        };
+        match self.fill(upload, blob, bytes).await {
+            // The upload may have been forgotten, or closed by a request whose answer is lost.
+            Err(failure)
+                if failure.status.is_some_and(|s| s.is_client_error()) && !is_final(&failure) =>
+            {
+                if self.has_blob(blob).await? {
+                    return Ok(());
+                }
+                let upload = self.begin_small().await?;
+                self.fill(upload, blob, bytes).await
             }
+            done => done,
         }
-        let upload = self.begin_small().await?;
-        self.fill(upload, blob, bytes).await
     }
 
     async fn fill(&self, upload: Begun, blob: &Descriptor, bytes: &Bytes) -> Result<(), Failure> {
@@ -72,9 +80,7 @@ impl Remote {
             .with(CONTENT_LENGTH, &blob.size.to_string());
         request.target = Target::Given(location);
         request.body = bytes.clone();
-        self.session
-            .send(&request, |s| s == StatusCode::CREATED)
-            .await?;
+        self.session.send(&request, is_closed).await?;
         Ok(())
     }
 }

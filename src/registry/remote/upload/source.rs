@@ -29,6 +29,11 @@ const COMMIT_PATIENCE: u32 = 5;
 pub(super) struct Meter(AtomicU64);
 
 impl Meter {
+    /// So many bytes went into the connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Ends when nothing has moved for `timeout`; for longer, once all is sent.
     pub(super) async fn stalled(self: Arc<Self>, length: u64, timeout: Duration) {
         const STEPS: u32 = 4;
@@ -36,7 +41,7 @@ impl Meter {
         let mut quiet = 0;
         loop {
             tokio::time::sleep(timeout / STEPS).await;
-            let sent = self.0.load(Ordering::Relaxed);
+            let sent = self.sent();
             quiet = if sent == seen { quiet + 1 } else { 0 };
             seen = sent;
             let patience = if sent >= length {
