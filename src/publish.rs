@@ -314,7 +314,7 @@ fn taken(tag: &str, there: &Digest, digest: &Digest) -> Error {
 pub async fn copy_to_layout(item: &Item, to: &Layout, rules: Rules) -> Result<Published, Error> {
     let tags = tags_in_layout(item, to, rules)?;
     copy_bundle(&item.layout, &item.bundle, to)?;
-    let (signatures, attested) = item.sign(Place::Layout(to), false).await?;
+    let (signatures, attested) = Box::pin(item.sign(Place::Layout(to), false)).await?;
     if item.tags.is_empty() {
         to.tag(&item.bundle.manifest, None)?;
     }

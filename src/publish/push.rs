@@ -107,7 +107,8 @@ impl Push<'_> {
             set && bundle.referrers.is_empty() && bundle.subject.is_none() && signing.is_none();
         self.push(&remote, bundle, complete, !by_tag).await?;
         // Before the tags: none may name what is not signed yet.
-        let (signatures, attested) = self.item.sign(Place::Remote(&remote), complete).await?;
+        let (signatures, attested) =
+            Box::pin(self.item.sign(Place::Remote(&remote), complete)).await?;
         for (name, state) in &done {
             if *state == TagState::Set {
                 self.put_manifest(&remote, name, bundle).await?;

@@ -277,18 +277,21 @@ fn refusals_that_have_a_way_out() {
     assert!(registry.tags(REPOSITORY).is_empty());
 
     // What is said, however much there is of it, and nothing that turns the text around.
-    let registry = Registry::start();
-    registry.fault(|request| {
-        let detail = "x".repeat(100 << 10);
-        let error =
-            json!({"code": "DENIED", "message": "no\u{202e}t \u{200b}so", "detail": detail});
-        let text = json!({"errors": [error]}).to_string();
-        (request.method == "POST").then(|| Fault::Status(400, Vec::new(), text))
-    });
-    artifact
-        .publish(&registry.host(), &[])
-        .exits(6)
-        .says("400 Bad Request (DENIED): no t  so; xxx");
+    for (length, says) in [
+        (100 << 10, "400 Bad Request (DENIED): no t  so; xxx"),
+        (2 << 20, "400 Bad Request"),
+    ] {
+        let registry = Registry::start();
+        registry.fault(move |request| {
+            let detail = "x".repeat(length);
+            let error =
+                json!({"code": "DENIED", "message": "no\u{202e}t \u{200b}so", "detail": detail});
+            let text = json!({"errors": [error]}).to_string();
+            (request.method == "POST").then(|| Fault::Status(400, Vec::new(), text))
+        });
+        let done = artifact.publish(&registry.host(), &[]);
+        done.exits(6).says(says);
+    }
 
     let registry = Registry::with(Options {
         reject_uppercase: true,
