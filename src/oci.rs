@@ -9,9 +9,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::Digest as _;
+
+/// Annotations as others write them, who may say null for none.
+///
+/// # Errors
+///
+/// The deserializer's.
+pub fn annotations_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Annotations, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
 
 /// An image manifest.
 /// <https://github.com/opencontainers/image-spec/blob/main/manifest.md>
@@ -174,7 +183,11 @@ pub struct Descriptor {
     /// Its length in bytes.
     pub size: u64,
     /// Notes on it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "annotations_or_null"
+    )]
     pub annotations: Annotations,
     /// The artifact type, where it refers to a manifest that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,7 +241,11 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Notes on the artifact.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "annotations_or_null"
+    )]
     pub annotations: Annotations,
 }
 

@@ -15,9 +15,9 @@ use crate::flags::{is_bin, is_cdylib, is_example};
 use crate::levers::BuildSize;
 use crate::pack::{Metadata, Variants};
 use crate::project::Project;
-use crate::sbom::purl::without_secrets;
 use crate::shrink::{self, Assumption, Level, Lowering, Measure, Proposal, Stub};
 use crate::size::ByteCount;
+use crate::source;
 use crate::validate::Policy;
 
 pub use outline::{Planned, PlannedArtifact, PlannedPackage, Skipped};
@@ -446,7 +446,7 @@ fn package_plan(
                 .as_deref()
                 .map(|d| d.split_whitespace().collect::<Vec<_>>().join(" ")),
             licenses: package.license.clone(),
-            source: package.repository.as_deref().and_then(without_secrets),
+            source: package.repository.as_deref().and_then(source::address),
             url: package.homepage.clone(),
             authors,
             revision: None,

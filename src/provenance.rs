@@ -326,7 +326,7 @@ fn scrub(word: &str) -> String {
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         clean.push_str("://");
-        let part = part.rsplit('@').next().unwrap_or_default();
+        let part = without_user(part);
         if let Some(end) = part.find(['?', '#']) {
             clean.push_str(&part[..end]);
             break;
@@ -334,6 +334,19 @@ fn scrub(word: &str) -> String {
         clean.push_str(part);
     }
     clean
+}
+
+/// What stands behind the `://` of a URL, without the user and the password. Both are part of
+/// the authority; a password that holds a `/` makes nonsense of that, and goes all the same.
+fn without_user(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (_, port) = authority.rsplit_once(':').unwrap_or_default();
+    let within = if authority.contains('@') || port.bytes().all(|b| b.is_ascii_digit()) {
+        authority
+    } else {
+        rest
+    };
+    within.rfind('@').map_or(rest, |at| &rest[at + 1..])
 }
 
 /// An object of what is there.
@@ -403,6 +416,11 @@ mod tests {
                 "http::https://me:hid?den@[fe80::1%25a]:x/",
                 "http::https://[fe80::1%25a]:x/",
             ),
+            (
+                "https://x.example:8080/@v1/x",
+                "https://x.example:8080/@v1/x",
+            ),
+            ("https://me:hid/den@x.example/a", "https://x.example/a"),
             ("a@b?c", "a@b?c"),
         ] {
             assert_eq!(scrub(word), clean);

@@ -88,6 +88,13 @@ pub fn describe(folder: &Path, revision: Option<String>, ignored: &Path) -> prov
     }
 }
 
+/// A repository's address as its owner wrote it down for others, without secrets.
+#[must_use]
+pub fn address(text: &str) -> Option<String> {
+    let as_it_is = || (!text.contains('@') && !text.contains('%')).then(|| text.to_owned());
+    repository(text).or_else(as_it_is)
+}
+
 /// The address of a remote that others can reach, without secrets; `HOST:PATH` is the
 /// other way to write ssh.
 fn repository(remote: &str) -> Option<String> {
@@ -96,8 +103,9 @@ fn repository(remote: &str) -> Option<String> {
     }
     let (host, path) = remote.split_once(':')?;
     let host = host.rsplit('@').next().unwrap_or_default();
-    // `C:\…` is no host, and in `USER:PASSWORD@…` it stands elsewhere.
-    if host.len() < 2 || host.contains('/') || path.contains('@') {
+    // `C:\…` is no host, `PROGRAM::…` is git's way to name a helper, and in `USER:PASSWORD@…`
+    // the host stands elsewhere.
+    if host.len() < 2 || host.contains('/') || path.contains([':', '@', '%']) {
         return None;
     }
     without_secrets(&format!("ssh://{host}/{}", path.trim_start_matches('/')))
@@ -197,6 +205,9 @@ mod tests {
             ("https://user:token@git example/a", None),
             ("https:/user:token@git.example/a", None),
             ("user:token@git.example:a/b", None),
+            ("user:token%40git.example:a/b", None),
+            ("ssh://user%3Atoken%40git.example/a", None),
+            ("ext::sh -c token", None),
         ] {
             assert_eq!(repository(remote).as_deref(), address, "{remote}");
         }

@@ -225,9 +225,6 @@ fn scope_of(key: &str) -> Option<String> {
 fn decode(entry: &Value, file: &Path, name: &str) -> Result<Option<Credential>, Error> {
     let senseless = || failed(file, &format!("the entry for {name} makes no sense"));
     let entry: Entry = serde_json::from_value(entry.clone()).map_err(|_| senseless())?;
-    if let Some(token) = entry.registrytoken.filter(|t| !t.is_empty()) {
-        return Ok(Some(Credential::RegistryToken(Secret::new(token))));
-    }
     if let Some(token) = entry.identitytoken.filter(|t| !t.is_empty()) {
         return Ok(Some(Credential::IdentityToken(Secret::new(token))));
     }
@@ -244,13 +241,19 @@ fn decode(entry: &Value, file: &Path, name: &str) -> Result<Option<Credential>, 
             password: Secret::new(password.trim_end_matches('\0').to_owned()),
         }));
     }
-    Ok(entry
-        .username
-        .zip(entry.password)
-        .map(|(username, password)| Credential::Password {
+    if let Some((username, password)) = entry.username.zip(entry.password) {
+        return Ok(Some(Credential::Password {
             username,
             password: Secret::new(password),
-        }))
+        }));
+    }
+    // What else is there does for registries of either kind.
+    let token = entry.registrytoken.unwrap_or_default();
+    let token = token.trim();
+    if token.contains(|c: char| !c.is_ascii_graphic()) {
+        return Err(senseless());
+    }
+    Ok((!token.is_empty()).then(|| Credential::RegistryToken(Secret::new(token.to_owned()))))
 }
 
 /// Whether a key of `auths`, which may be an address, is for this registry.
@@ -502,7 +505,9 @@ mod tests {
             "v.example": {"username": "g", "password": "h"},
             "https://index.docker.io/v1/": {"auth": "ZTpm"},
             "t.example": {"identitytoken": "t"},
-            "a.example": {"auth": "YTpi", "identitytoken": "t", "registrytoken": "a"},
+            "a.example": {"registrytoken": "a\n"},
+            "b.example": {"auth": "Yjpj", "registrytoken": "a"},
+            "odd.example": {"registrytoken": "a b"},
             "empty.example": {},
         }});
         assert_eq!(user(lookup(&config, "r.example/y").unwrap()), "a");
@@ -523,6 +528,8 @@ mod tests {
             lookup(&config, "a.example/x").unwrap(),
             Some(Credential::RegistryToken(Secret::new("a".into())))
         );
+        assert_eq!(user(lookup(&config, "b.example/x").unwrap()), "b");
+        assert!(lookup(&config, "odd.example/x").is_err());
     }
 
     #[test]

@@ -323,6 +323,10 @@ fn certificate_hint(text: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if says(&["UnknownIssuer", "not trusted"]) {
         Some("where the registry has a certificate of your own authority, name it with --ca-file")
+    } else if says(&["CaUsedAsEndEntity"]) {
+        Some(
+            "the registry shows the certificate of an authority as its own: make one for it with `-addext basicConstraints=critical,CA:FALSE`, or one that the authority signs",
+        )
     } else if says(&["not valid for name", "NotValidForName"]) {
         Some(
             "reach the registry by a name that its certificate holds, or have it shown one for this name",
@@ -342,8 +346,10 @@ fn certificate_hint(text: &str) -> Option<&'static str> {
 pub fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Foreign text on a terminal: short, and of plain characters alone.

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::json;
 use crate::oci::{
     Annotations, Artifact, Blob, Descriptor, Digest, Index, MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST,
-    annotation,
+    annotation, annotations_or_null,
 };
 use crate::output;
 use crate::registry::failure::printable;
@@ -115,6 +115,7 @@ pub struct Said {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct About {
+    #[serde(deserialize_with = "annotations_or_null")]
     annotations: Annotations,
     layers: Vec<Descriptor>,
     subject: Option<Descriptor>,
@@ -407,8 +408,8 @@ impl Layout {
             let bytes = self.read(&entry)?;
             let about = serde_json::from_slice::<About>(&bytes).unwrap_or_default();
             if let Some(subject) = about.subject {
-                if entry.annotations.is_empty() {
-                    entry.annotations = about.annotations;
+                for (key, value) in about.annotations {
+                    entry.annotations.entry(key).or_insert(value);
                 }
                 let referrers = subjects.entry(subject.digest).or_default();
                 if !referrers.iter().any(|r| r.digest == entry.digest) {

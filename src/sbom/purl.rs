@@ -97,10 +97,15 @@ fn encode(text: &str, more: &str) -> String {
 }
 
 /// A URL without a user, a password, a query and a fragment: any of them may be a secret.
-/// None where nobody knows what is one in it: it does not parse, or names no host.
+/// None where nobody knows what is one in it: it does not parse, or names no
+/// plain host.
 #[must_use]
 pub fn without_secrets(url: &str) -> Option<String> {
-    let mut parsed = Url::parse(url).ok().filter(Url::has_host)?;
+    let mut parsed = Url::parse(url).ok()?;
+    // A host that is escaped may be more than a host.
+    if parsed.host_str()?.contains('%') {
+        return None;
+    }
     parsed.set_query(None);
     parsed.set_fragment(None);
     parsed.set_username("").ok()?;

@@ -50,11 +50,14 @@ struct Bundle {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
 pub(super) struct Material {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "public_key", skip_serializing_if = "Option::is_none")]
     public_key: Option<KeyHint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        alias = "x509_certificate_chain",
+        skip_serializing_if = "Option::is_none"
+    )]
     x509_certificate_chain: Option<Value>,
 }
 

@@ -126,11 +126,13 @@ fn a_line_that_breaks_each_connection() {
         let line = Line::to(&server.host(), breaking);
         artifact.publish(&line.host(), &[]).exits(0);
         let sent = line.sent();
-        assert!(line.broken() > 0, "{what}: nothing broke");
+        // One, and one more where the registry takes what we ask it by before it has noticed
+        // the first. None costs more than its connection has carried.
+        let breaks = line.broken();
+        assert!((1..=2).contains(&breaks), "{what}: {breaks} breaks");
         assert!(
-            sent < whole + 60 * MIB,
-            "{what}: {sent} bytes of {whole}, {} breaks",
-            line.broken()
+            sent < whole + (breaks * 40 + 20) * MIB,
+            "{what}: {sent} bytes of {whole}, {breaks} breaks"
         );
         is_there(&artifact, &server, what);
     }

@@ -266,3 +266,44 @@ fn a_close_that_has_to_wait() {
     done.exits(0).says("in 2.00 s");
     is_published(&artifact, &registry, "after a while");
 }
+
+/// A registry that takes no chunks, behind something that takes nothing large: there is no
+/// way, and that is said.
+#[test]
+fn a_registry_that_refuses_both_ways() {
+    for size in [3 << 20, LARGE] {
+        let artifact = Artifact::new(size);
+        let registry = Registry::start();
+        registry.fault(|request| {
+            let large = request.length.is_some_and(|length| length > 500_000);
+            match request.method.as_str() {
+                "PATCH" => Some(Fault::status(405)),
+                "PUT" if large => Some(Fault::status(413)),
+                _ => None,
+            }
+        });
+        let done = artifact.publish(&registry.host(), &[]);
+        done.exits(6).says("413");
+        assert!(registry.tags(REPOSITORY).is_empty());
+        let tried = registry.requests().len();
+        assert!(tried < 20, "{size}: {tried} requests");
+    }
+}
+
+/// What the run before has sent is not given up because one question has no answer.
+#[test]
+fn a_silence_before_an_upload_goes_on() {
+    let artifact = Artifact::new(100 << 20);
+    let registry = Registry::start();
+    interrupted(&artifact, &registry, 3);
+    let once = AtomicU32::new(0);
+    registry.fault(move |request| {
+        let asks = request.gets("/uploads/") && once.fetch_add(1, Ordering::SeqCst) == 0;
+        asks.then_some(Fault::Stall(Duration::from_secs(5)))
+    });
+    let mut publish = artifact.publish_command(&registry.host(), &[]);
+    run(publish.env("EDGEPACK_REGISTRY_TIMEOUT", "1")).exits(0);
+    is_published(&artifact, &registry, "gone on");
+    let sent = sent(&registry);
+    assert!(sent < 45 << 20, "{sent} bytes were sent again");
+}

@@ -121,7 +121,12 @@ impl App {
         } else {
             pending.finish()?;
         }
-        self.printer.pulled(&target, &resolved, &pulled);
+        let shown = if to_stdout {
+            Path::new("standard output")
+        } else {
+            &target
+        };
+        self.printer.pulled(shown, &resolved, &pulled);
         if let Some((name, outcome)) = &verified {
             self.printer.verified(name, outcome);
         }

@@ -66,9 +66,9 @@ impl App {
             Ok((made, signer.signed_by().await?))
         })?;
         if to_stdout {
+            self.printer.data(&made)?;
             self.printer
                 .signed_file(file, Path::new("standard output"), &by);
-            self.printer.data(&made)?;
             return Ok(exit_code::OK);
         }
         output::write(&bundle, &made)?;

@@ -22,7 +22,9 @@ pub use self::bookmark::Bookmark;
 use self::check::Check;
 use self::look::Look;
 use self::place::{Place, parse_range, place_of};
-use self::refused::{Style, began, is_final, is_lost, leads_on, next_style, tells_nothing};
+use self::refused::{
+    Refused, Style, began, is_final, is_lost, leads_on, next_style, tells_nothing,
+};
 pub use self::small::Begun;
 use self::source::{Meter, body};
 use self::speed::{CHUNKS, Speed};
@@ -105,9 +107,8 @@ impl Remote {
                 return Ok(Uploaded::Present);
             }
             place = self
-                .where_it_stands(Some(saved), false)
-                .await
-                .unwrap_or_default()
+                .ask_patiently(Some(saved), &mut 0)
+                .await?
                 .filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
         } else {
             match self.look(upload.blob, upload.mount_from).await? {
@@ -136,6 +137,7 @@ impl Remote {
             };
         let (mut attempt, mut best, mut refusals, mut challenges) = (0, 0, 0, 0);
         let mut speed = Speed::default();
+        let mut refused = Refused::default();
         speed.takes_ends = self.session.host().is_near();
         loop {
             let trouble = match self
@@ -158,10 +160,11 @@ impl Remote {
                         return Err(read_failure(&method, *reply, timeout).await);
                     }
                     self.session.answer(&method, &reply).await?;
-                    let asked = self.where_it_stands(place.take(), false).await;
-                    place = asked.unwrap_or_default();
+                    place = self.ask_patiently(place.take(), &mut attempt).await?;
                     continue;
                 }
+                // That was tried as often as anything is.
+                Trouble::Failed(failure) if began(&failure) => return Err(failure),
                 Trouble::Failed(failure) => failure,
             };
             let reached = place.as_ref().map_or(0, |p| p.offset);
@@ -171,6 +174,7 @@ impl Remote {
             if !refused_end
                 && let Some(next) = next_style(style, upload.blob.size, &failure, refusals)
             {
+                refused.turn(style, next, failure)?;
                 style = next;
                 refusals = 0;
                 place = None;
@@ -178,7 +182,7 @@ impl Remote {
             }
             if reached >= best + PROBE {
                 (best, attempt, refusals) = (reached, 0, 0);
-            } else if failure.status.is_none() && !began(&failure) {
+            } else if failure.status.is_none() {
                 refusals += 1;
             }
             // The file is what it should be: something else got into the upload.
@@ -216,6 +220,18 @@ impl Remote {
                 style = Style::Chunks((index + 1).min(CHUNKS.len() - 1));
                 speed.alone = true;
             }
+        }
+    }
+
+    /// Asks where the upload stands; again where nothing comes.
+    async fn ask_patiently(
+        &self,
+        place: Option<Place>,
+        attempt: &mut u32,
+    ) -> Result<Option<Place>, Failure> {
+        match self.where_it_stands(place.clone(), false).await {
+            Ok(place) => Ok(place),
+            Err(silence) => self.ask_later(silence, attempt, place, false).await,
         }
     }
 
@@ -271,7 +287,7 @@ impl Remote {
     ) -> Result<(), Trouble> {
         let here = match place {
             Some(here) => here,
-            None => place.insert(self.begin(false).await?),
+            None => place.insert(self.begin().await?),
         };
         let size = upload.blob.size;
         (upload.on_progress)(here.offset);
@@ -281,7 +297,7 @@ impl Remote {
             Style::Whole => {
                 // Bytes that the registry has already cannot be sent again in one piece.
                 if here.offset > 0 {
-                    *here = self.begin(false).await?;
+                    *here = self.begin().await?;
                 }
                 here.sent = size;
                 0..size
@@ -470,16 +486,13 @@ impl Remote {
         Ok(reply)
     }
 
-    /// Begins an upload. Silence is tried again where no other will.
-    async fn begin(&self, patient: bool) -> Result<Place, Failure> {
+    async fn begin(&self) -> Result<Place, Failure> {
         let request =
             Request::new(Method::POST, self.path("blobs/uploads/")).with(CONTENT_LENGTH, "0");
-        let accept = |s| s == StatusCode::ACCEPTED;
-        let reply = if patient {
-            self.session.send(&request, accept).await?
-        } else {
-            self.session.send_unless_silent(&request, accept).await?
-        };
+        let reply = self
+            .session
+            .send(&request, |s| s == StatusCode::ACCEPTED)
+            .await?;
         place_of(&reply, 0, None)
     }
 
@@ -489,9 +502,16 @@ impl Remote {
         let mut request = Request::new(Method::GET, "");
         request.target = Target::Given(at.clone());
         let accept = |s: StatusCode| s.is_success();
-        let reply = match self.session.send_unless_silent(&request, accept).await {
+        let own = self.session.host().is_own(at);
+        let reply = if own {
+            self.session.send_unless_silent(&request, accept).await
+        } else {
+            // A host that the registry names, and that need not be there.
+            self.session.send_once(&request, accept).await
+        };
+        let reply = match reply {
             Ok(reply) => reply,
-            Err(failure) if failure.silent => return Err(failure),
+            Err(failure) if failure.silent || (own && failure.unconnected) => return Err(failure),
             Err(failure) if tells_nothing(&failure) => return Ok(Standing::Unsaid),
             Err(_) => return Ok(Standing::Gone),
         };

@@ -12,6 +12,36 @@ pub(super) enum Style {
     Chunks(usize),
 }
 
+/// The ways that were refused to a blob: one that goes up neither whole nor in chunks does not
+/// go up.
+#[derive(Default)]
+pub(super) struct Refused {
+    whole: Option<Failure>,
+    chunks: bool,
+}
+
+impl Refused {
+    /// Notes that one way was refused and the next one is tried.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not go up whole, where nothing is left.
+    pub(super) fn turn(&mut self, from: Style, to: Style, failure: Failure) -> Result<(), Failure> {
+        match (from, to) {
+            (Style::Whole, Style::Chunks(_)) if self.chunks => return Err(failure),
+            (Style::Whole, Style::Chunks(_)) => self.whole = Some(failure),
+            (Style::Chunks(_), Style::Whole) => {
+                self.chunks = true;
+                if let Some(whole) = self.whole.take() {
+                    return Err(whole);
+                }
+            }
+            (Style::Whole, Style::Whole) | (Style::Chunks(_), Style::Chunks(_)) => {}
+        }
+        Ok(())
+    }
+}
+
 /// Whether an upload that ended like this may still come to a good end: not where the
 /// registry has looked at what it has, and does not want it.
 pub(super) fn leads_on(failure: &Failure) -> bool {

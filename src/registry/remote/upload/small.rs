@@ -36,7 +36,7 @@ impl Remote {
     ///
     /// [`Failure`].
     pub async fn begin_small(&self) -> Result<Begun, Failure> {
-        Ok(Begun(self.begin(true).await?.location))
+        Ok(Begun(self.begin().await?.location))
     }
 
     /// Sends a small blob that is in memory and was just made, so that nobody has it;
