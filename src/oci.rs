@@ -431,6 +431,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_annotations_may_be_null() {
+        let plain = Descriptor::of(MEDIA_TYPE_MANIFEST, b"{}");
+        let mut json = serde_json::to_value(&plain).unwrap();
+        json["annotations"] = Value::Null;
+        assert_eq!(serde_json::from_value::<Descriptor>(json).unwrap(), plain);
+    }
+
+    #[test]
     fn digests_parse_once() {
         let digest = Digest::of(b"{}");
         assert_eq!(

@@ -30,11 +30,8 @@ fn authorities_at_their_word() {
     let alone = |params: &mut rcgen::CertificateParams| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     };
-    let unknown = |params: &mut rcgen::CertificateParams| {
-        let mut odd = rcgen::CustomExtension::from_oid_content(&[1, 3, 9999, 1], vec![5, 0]);
-        odd.set_criticality(true);
-        params.custom_extensions = vec![odd];
-    };
+    let unknown = critical(&[1, 3, 9999, 1], &[5, 0]);
+    let policies = critical(&[2, 5, 29, 32], &[48, 8, 48, 6, 6, 4, 85, 29, 32, 0]);
     let [ended, later] = [Authority::from_day(-1), Authority::from_day(2)];
     let below = ca.again(&root, |_| {});
     let by_ca = |chain: &[&Vec<u8>]| {
@@ -78,13 +75,14 @@ fn authorities_at_their_word() {
             "is for fewer authorities below it",
         ),
         (by_ca(&[&ca.again(ca, alone)]), 0, ""),
+        (by_ca(&[&ca.again(ca, &policies)]), 0, ""),
         (
-            by_ca(&[&ca.again(ca, unknown)]),
+            by_ca(&[&ca.again(ca, &unknown)]),
             2,
             "that it calls critical",
         ),
         (
-            by_ca(&[&below, &root.again(&root, unknown)]),
+            by_ca(&[&below, &root.again(&root, &unknown)]),
             2,
             "that it calls critical",
         ),
@@ -113,6 +111,13 @@ fn authorities_at_their_word() {
     ] {
         judged(&good, part, chain, code, words);
     }
+}
+
+/// An extension that has to be understood.
+fn critical(oid: &[u64], content: &[u8]) -> impl Fn(&mut rcgen::CertificateParams) {
+    let mut extension = rcgen::CustomExtension::from_oid_content(oid, content.to_vec());
+    extension.set_criticality(true);
+    move |params| params.custom_extensions = vec![extension.clone()]
 }
 
 /// Whether what was signed verifies where the first authority of a kind has this chain; it
