@@ -13,13 +13,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::Digest as _;
 
-/// Annotations as others write them, who may say null for none.
+/// Annotations as others write them, who may say null for none, and for an empty one.
 ///
 /// # Errors
 ///
 /// The deserializer's.
 pub fn annotations_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Annotations, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
+    let all = Option::<BTreeMap<String, Option<String>>>::deserialize(from)?;
+    let all = all.unwrap_or_default().into_iter();
+    Ok(all.map(|(k, v)| (k, v.unwrap_or_default())).collect())
 }
 
 /// An image manifest.
@@ -435,7 +437,10 @@ mod tests {
         let plain = Descriptor::of(MEDIA_TYPE_MANIFEST, b"{}");
         let mut json = serde_json::to_value(&plain).unwrap();
         json["annotations"] = Value::Null;
-        assert_eq!(serde_json::from_value::<Descriptor>(json).unwrap(), plain);
+        let read = |json: &Value| serde_json::from_value::<Descriptor>(json.clone()).unwrap();
+        assert_eq!(read(&json), plain);
+        json["annotations"] = serde_json::json!({"a": null});
+        assert_eq!(read(&json).annotations["a"], "");
     }
 
     #[test]

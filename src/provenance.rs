@@ -322,9 +322,14 @@ fn scrubbed(words: &[String]) -> Value {
 
 /// A word may hold several URLs, none of which need parse.
 fn scrub(word: &str) -> String {
-    let mut parts = word.split("://");
-    let mut clean = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
+    let parts: Vec<_> = word.split("://").collect();
+    let (first, rest) = parts.split_first().unwrap_or((&"", &[]));
+    let mut clean = (*first).to_owned();
+    for (n, part) in rest.iter().enumerate() {
+        // No host stands here: it is the beginning of a password that goes on behind.
+        if !begins_with_host(part) && rest[n + 1..].iter().any(|later| later.contains('@')) {
+            continue;
+        }
         clean.push_str("://");
         let part = without_user(part);
         if let Some(end) = part.find(['?', '#']) {
@@ -336,17 +341,25 @@ fn scrub(word: &str) -> String {
     clean
 }
 
-/// What stands behind the `://` of a URL, without the user and the password. Both are part of
-/// the authority; a password that holds a `/` makes nonsense of that, and goes all the same.
+/// What stands behind the `://` of a URL, without the user and the password, whatever signs
+/// these hold. A part of the path may begin with an `@`.
 fn without_user(rest: &str) -> &str {
+    let plain = begins_with_host(rest);
+    let mut signs = rest.rmatch_indices('@');
+    let end = signs.find(|(at, _)| !(plain && rest[..*at].ends_with('/')));
+    end.map_or(rest, |(at, _)| &rest[at + 1..])
+}
+
+/// Whether what stands behind the `://` of a URL is a host, and a port or none.
+fn begins_with_host(rest: &str) -> bool {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (_, port) = authority.rsplit_once(':').unwrap_or_default();
-    let within = if authority.contains('@') || port.bytes().all(|b| b.is_ascii_digit()) {
-        authority
-    } else {
-        rest
-    };
-    within.rfind('@').map_or(rest, |at| &rest[at + 1..])
+    let bracket = authority.rfind(']').map_or(0, |at| at + 1);
+    let port = authority[bracket..].rfind(':').map(|at| bracket + at);
+    let (host, port) = authority.split_at(port.unwrap_or(authority.len()));
+    let is_port = port.is_empty() || port[1..].bytes().all(|b| b.is_ascii_digit());
+    let of_host = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let of_address = |c: char| c.is_ascii_hexdigit() || "[:.]".contains(c);
+    is_port && (host.chars().all(of_host) || (bracket > 0 && host.chars().all(of_address)))
 }
 
 /// An object of what is there.
@@ -420,7 +433,12 @@ mod tests {
                 "https://x.example:8080/@v1/x",
                 "https://x.example:8080/@v1/x",
             ),
+            ("https://[::1]:80/@v1", "https://[::1]:80/@v1"),
             ("https://me:hid/den@x.example/a", "https://x.example/a"),
+            ("https://me:1234/hidden@x.example/a", "https://x.example/a"),
+            ("https://hidden/x@x.example/a", "https://x.example/a"),
+            ("https://me:p@ss/hidden@x.example/a", "https://x.example/a"),
+            ("https://me:hid://den@x.example/a", "https://x.example/a"),
             ("a@b?c", "a@b?c"),
         ] {
             assert_eq!(scrub(word), clean);

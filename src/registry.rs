@@ -10,3 +10,4 @@ pub mod package;
 pub mod reference;
 pub mod remote;
 pub mod session;
+mod tls;

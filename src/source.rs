@@ -91,8 +91,9 @@ pub fn describe(folder: &Path, revision: Option<String>, ignored: &Path) -> prov
 /// A repository's address as its owner wrote it down for others, without secrets.
 #[must_use]
 pub fn address(text: &str) -> Option<String> {
-    let as_it_is = || (!text.contains('@') && !text.contains('%')).then(|| text.to_owned());
-    repository(text).or_else(as_it_is)
+    let odd = |c: char| !(c.is_alphanumeric() || "-._~/".contains(c));
+    let plain = !text.is_empty() && !text.starts_with(['/', '.']) && !text.contains(odd);
+    repository(text).or_else(|| plain.then(|| text.to_owned()))
 }
 
 /// The address of a remote that others can reach, without secrets; `HOST:PATH` is the
@@ -188,6 +189,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses_of_packages_hold_no_secrets() {
+        for (text, shown) in [
+            (
+                "https://me:token@git.example/a?b",
+                Some("https://git.example/a"),
+            ),
+            ("git@git.example:a/b.git", Some("ssh://git.example/a/b.git")),
+            ("git.example/a/b", Some("git.example/a/b")),
+            ("git.example/a?token=x", None),
+            ("git.example/a#x", None),
+            ("git.example/a;x", None),
+            ("hg::https://h/a?token=x", None),
+            ("https://git example/a", None),
+            ("file:///home/me/app", None),
+            ("/home/me/app", None),
+            ("../app", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
     fn remotes_lose_their_secrets() {
         for (remote, address) in [
             (
@@ -208,6 +232,10 @@ mod tests {
             ("user:token%40git.example:a/b", None),
             ("ssh://user%3Atoken%40git.example/a", None),
             ("ext::sh -c token", None),
+            ("https://me:1234/token@git.example/a", None),
+            ("https://me:pass@word/token@git.example/a", None),
+            ("https://git.example/a;token=x", None),
+            ("https://git.example/@a/b", Some("https://git.example/@a/b")),
         ] {
             assert_eq!(repository(remote).as_deref(), address, "{remote}");
         }

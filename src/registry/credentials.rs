@@ -236,12 +236,17 @@ fn decode(entry: &Value, file: &Path, name: &str) -> Result<Option<Credential>, 
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .ok_or_else(senseless)?;
         let (username, password) = pair.split_once(':').ok_or_else(senseless)?;
-        return Ok(Some(Credential::Password {
-            username: username.to_owned(),
-            password: Secret::new(password.trim_end_matches('\0').to_owned()),
-        }));
+        let password = password.trim_end_matches('\0');
+        if !(username.is_empty() && password.is_empty()) {
+            return Ok(Some(Credential::Password {
+                username: username.to_owned(),
+                password: Secret::new(password.to_owned()),
+            }));
+        }
     }
-    if let Some((username, password)) = entry.username.zip(entry.password) {
+    if let Some((username, password)) = entry.username.zip(entry.password)
+        && !(username.is_empty() && password.is_empty())
+    {
         return Ok(Some(Credential::Password {
             username,
             password: Secret::new(password),
@@ -507,6 +512,7 @@ mod tests {
             "t.example": {"identitytoken": "t"},
             "a.example": {"registrytoken": "a\n"},
             "b.example": {"auth": "Yjpj", "registrytoken": "a"},
+            "c.example": {"auth": "Og==", "username": "", "password": "", "registrytoken": "c"},
             "odd.example": {"registrytoken": "a b"},
             "empty.example": {},
         }});
@@ -530,6 +536,10 @@ mod tests {
         );
         assert_eq!(user(lookup(&config, "b.example/x").unwrap()), "b");
         assert!(lookup(&config, "odd.example/x").is_err());
+        assert_eq!(
+            lookup(&config, "c.example/x").unwrap(),
+            Some(Credential::RegistryToken(Secret::new("c".into())))
+        );
     }
 
     #[test]

@@ -321,12 +321,9 @@ fn plain_words(body: &[u8]) -> String {
 /// What to do about a certificate that is refused.
 fn certificate_hint(text: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if says(&["UnknownIssuer", "not trusted"]) {
+    // The last one is that of an authority, which signs itself and is not named.
+    if says(&["UnknownIssuer", "not trusted", "CaUsedAsEndEntity"]) {
         Some("where the registry has a certificate of your own authority, name it with --ca-file")
-    } else if says(&["CaUsedAsEndEntity"]) {
-        Some(
-            "the registry shows the certificate of an authority as its own: make one for it with `-addext basicConstraints=critical,CA:FALSE`, or one that the authority signs",
-        )
     } else if says(&["not valid for name", "NotValidForName"]) {
         Some(
             "reach the registry by a name that its certificate holds, or have it shown one for this name",

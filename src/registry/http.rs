@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Method, Response, Url};
+use reqwest::{Method, Response, Url};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use tokio::sync::{RwLock, RwLockReadGuard};
 
@@ -22,6 +24,7 @@ use crate::registry::credentials::{self, Credential, Helpers};
 use crate::registry::failure::{Failure, Retry, describe};
 use crate::registry::host::Host;
 use crate::registry::reference::{Repository, is_loopback};
+use crate::registry::tls;
 
 /// Replies that are no blob: manifests, tokens.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>
@@ -75,7 +78,7 @@ pub struct Client {
     proxied: OnceLock<reqwest::Client>,
     direct: OnceLock<reqwest::Client>,
     plain: OnceLock<reqwest::Client>,
-    certificates: Vec<Certificate>,
+    certificates: Vec<CertificateDer<'static>>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     on_retry: Box<OnRetry>,
     reached: AtomicBool,
@@ -207,6 +210,8 @@ impl Client {
             // Nobody is asked for a certificate: reading all of the system's takes longer
             // than the requests do.
             builder = builder.tls_certs_only([]);
+        } else {
+            builder = self.with_certificates(builder)?;
         }
         let client = builder
             .build()
@@ -218,9 +223,21 @@ impl Client {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("cargo-edgepack/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT.min(self.options.timeout))
-            .tls_certs_merge(self.certificates.iter().cloned());
+            .connect_timeout(CONNECT_TIMEOUT.min(self.options.timeout));
         if direct { builder.no_proxy() } else { builder }
+    }
+
+    /// Those of the platform do where none are named.
+    fn with_certificates(
+        &self,
+        builder: reqwest::ClientBuilder,
+    ) -> Result<reqwest::ClientBuilder, Failure> {
+        if self.certificates.is_empty() {
+            return Ok(builder);
+        }
+        let config = tls::config(&self.certificates)
+            .map_err(|e| Failure::protocol("setting up TLS", e.to_string()))?;
+        Ok(builder.tls_backend_preconfigured(config))
     }
 
     /// A client for crates that send by themselves: the same proxies and certificates,
@@ -232,7 +249,7 @@ impl Client {
     /// [`Failure`].
     #[cfg(feature = "keyless")]
     pub(crate) fn for_services(&self, here: bool) -> Result<reqwest::Client, Failure> {
-        self.builder(here && !local_proxy())
+        self.with_certificates(self.builder(here && !local_proxy()))?
             .timeout(self.options.timeout)
             .build()
             .map_err(|e| Failure::transport("setting up HTTP", &e))
@@ -460,9 +477,9 @@ fn unreachable(what: String, url: &Url, error: &reqwest::Error) -> Failure {
     failure
 }
 
-fn read_certificates(file: &PathBuf) -> Result<Vec<Certificate>, Error> {
+fn read_certificates(file: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read_at_most(file, MAX_CERTIFICATES).map_err(Error::io("read", file))?;
-    match Certificate::from_pem_bundle(&pem) {
+    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(Error::Usage {
             message: format!("`{}` holds no certificates", file.display()),

@@ -144,23 +144,29 @@ impl Session {
         }
     }
 
-    /// The same, but that silence is not tried again: it takes long, and whoever calls this
-    /// tries again by themselves.
+    /// The same, but that silence, which takes long, is tried again only once. `alive` says
+    /// whether the address has to be there: one that is not is not tried again.
     ///
     /// # Errors
     ///
     /// [`Failure`].
-    pub async fn send_unless_silent(
+    pub async fn send_briefly(
         &self,
         request: &Request,
+        alive: bool,
         accept: impl Fn(StatusCode) -> bool,
     ) -> Result<Response, Failure> {
-        let mut attempt = 0;
+        let (mut attempt, mut silences) = (0, 0);
         loop {
-            match self.send_once(request, &accept).await {
-                Err(failure) if !failure.silent => self.client.back_off(failure, attempt).await?,
-                done => return done,
+            let failure = match self.send_once(request, &accept).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            silences += u32::from(failure.silent);
+            if silences > 1 || (failure.unconnected && !alive) {
+                return Err(failure);
             }
+            self.client.back_off(failure, attempt).await?;
             attempt += 1;
         }
     }

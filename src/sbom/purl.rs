@@ -102,8 +102,10 @@ fn encode(text: &str, more: &str) -> String {
 #[must_use]
 pub fn without_secrets(url: &str) -> Option<String> {
     let mut parsed = Url::parse(url).ok()?;
-    // A host that is escaped may be more than a host.
-    if parsed.host_str()?.contains('%') {
+    // A host that is escaped may be more than a host, and a path with such signs the end of a
+    // password.
+    let path = parsed.path().replace("/@", "/");
+    if parsed.host_str()?.contains('%') || path.contains(['@', ';']) {
         return None;
     }
     parsed.set_query(None);

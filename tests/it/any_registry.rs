@@ -232,6 +232,36 @@ fn a_private_authority() {
     assert!(matches!(code, 1 | 2 | 6), "{code}");
 }
 
+/// The certificate itself is named, and not an authority.
+#[test]
+fn a_certificate_that_signs_itself() {
+    let artifact = Artifact::new(1000);
+    let named = ["--ca-file", ".home/ca.pem"];
+    let publish = |tls: &Tls, pem: &str| {
+        let registry = Registry::with(Options {
+            tls: Some(tls.clone()),
+            ..Options::default()
+        });
+        artifact.place.write(".home/ca.pem", pem);
+        artifact.publish(&registry.host(), &[]).exits(6);
+        artifact.publish(&registry.host(), &named)
+    };
+    let own = || Tls::by_itself(&["127.0.0.1"], false);
+    publish(&own(), own().ca_pem()).exits(6).says("--ca-file");
+    let tls = own();
+    publish(&tls, tls.ca_pem()).exits(0);
+    let others = format!("{}{}", own().ca_pem(), tls.ca_pem());
+    publish(&tls, &others).exits(0);
+    let tls = Tls::by_itself(&["other.example"], false);
+    publish(&tls, tls.ca_pem())
+        .exits(6)
+        .says("a name that its certificate holds");
+    let tls = Tls::by_itself(&["127.0.0.1"], true);
+    publish(&tls, tls.ca_pem())
+        .exits(6)
+        .says("has to renew its certificate");
+}
+
 /// An authority of one's own is no way out of what else is wrong with a certificate.
 #[test]
 fn certificates_that_are_wrong() {

@@ -290,20 +290,49 @@ fn a_registry_that_refuses_both_ways() {
     }
 }
 
-/// What the run before has sent is not given up because one question has no answer.
+/// What the run before has sent is not given up because one question has no answer; where
+/// none ever comes, all goes up again.
 #[test]
 fn a_silence_before_an_upload_goes_on() {
     let artifact = Artifact::new(100 << 20);
-    let registry = Registry::start();
-    interrupted(&artifact, &registry, 3);
-    let once = AtomicU32::new(0);
-    registry.fault(move |request| {
-        let asks = request.gets("/uploads/") && once.fetch_add(1, Ordering::SeqCst) == 0;
-        asks.then_some(Fault::Stall(Duration::from_secs(5)))
-    });
-    let mut publish = artifact.publish_command(&registry.host(), &[]);
-    run(publish.env("EDGEPACK_REGISTRY_TIMEOUT", "1")).exits(0);
-    is_published(&artifact, &registry, "gone on");
-    let sent = sent(&registry);
-    assert!(sent < 45 << 20, "{sent} bytes were sent again");
+    for (silences, least, most) in [(1, 0, 45 << 20), (99, 100 << 20, 101 << 20)] {
+        let registry = Registry::start();
+        interrupted(&artifact, &registry, 3);
+        let asked = AtomicU32::new(0);
+        registry.fault(move |request| {
+            let silent =
+                request.gets("/uploads/") && asked.fetch_add(1, Ordering::SeqCst) < silences;
+            silent.then_some(Fault::Stall(Duration::from_secs(5)))
+        });
+        let mut publish = artifact.publish_command(&registry.host(), &[]);
+        run(publish.env("EDGEPACK_REGISTRY_TIMEOUT", "1")).exits(0);
+        is_published(&artifact, &registry, "gone on");
+        let sent = sent(&registry);
+        assert!(
+            (least..most).contains(&sent),
+            "{silences}: {sent} bytes were sent again"
+        );
+    }
+}
+
+/// One refusal of a chunk that passes is no reason to give up where only chunks are taken.
+#[test]
+fn a_chunk_that_is_refused_once() {
+    for (size, limit) in [(3 << 20, 2 << 20), (LARGE, 9 << 20)] {
+        for status in [400, 404] {
+            let artifact = Artifact::new(size);
+            let registry = Registry::start();
+            let once = AtomicU32::new(0);
+            registry.fault(move |request| {
+                let large = request.length.is_some_and(|length| length > limit);
+                if request.method == "PUT" && large {
+                    return Some(Fault::status(413));
+                }
+                let first = request.method == "PATCH" && once.fetch_add(1, Ordering::SeqCst) == 0;
+                first.then(|| Fault::status(status))
+            });
+            artifact.publish(&registry.host(), &[]).exits(0);
+            is_published(&artifact, &registry, &format!("{status}"));
+        }
+    }
 }

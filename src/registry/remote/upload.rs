@@ -23,7 +23,7 @@ use self::check::Check;
 use self::look::Look;
 use self::place::{Place, parse_range, place_of};
 use self::refused::{
-    Refused, Style, began, is_final, is_lost, leads_on, next_style, tells_nothing,
+    Refused, Style, began, is_away, is_final, is_lost, leads_on, next_style, tells_nothing,
 };
 pub use self::small::Begun;
 use self::source::{Meter, body};
@@ -107,8 +107,8 @@ impl Remote {
                 return Ok(Uploaded::Present);
             }
             place = self
-                .ask_patiently(Some(saved), &mut 0)
-                .await?
+                .ask_patiently(Some(saved), &mut 0, false)
+                .await
                 .filter(|p| p.offset > 0 && p.offset <= upload.blob.size);
         } else {
             match self.look(upload.blob, upload.mount_from).await? {
@@ -160,7 +160,7 @@ impl Remote {
                         return Err(read_failure(&method, *reply, timeout).await);
                     }
                     self.session.answer(&method, &reply).await?;
-                    place = self.ask_patiently(place.take(), &mut attempt).await?;
+                    place = self.ask_patiently(place.take(), &mut attempt, false).await;
                     continue;
                 }
                 // That was tried as often as anything is.
@@ -201,7 +201,9 @@ impl Remote {
             };
             let begun = place.is_some();
             let known = place.take().filter(|_| !spoilt);
-            place = self.ask_later(failure, &mut attempt, known, lost).await?;
+            self.session.client().back_off(failure, attempt).await?;
+            attempt += 1;
+            place = self.ask_patiently(known, &mut attempt, lost).await;
             if spoilt {
                 continue;
             }
@@ -223,38 +225,27 @@ impl Remote {
         }
     }
 
-    /// Asks where the upload stands; again where nothing comes.
+    /// Asks where the upload stands; again, as a try more, while the registry is not there.
+    /// None where it does not say: whether another may begin is its to say too.
     async fn ask_patiently(
         &self,
         place: Option<Place>,
         attempt: &mut u32,
-    ) -> Result<Option<Place>, Failure> {
-        match self.where_it_stands(place.clone(), false).await {
-            Ok(place) => Ok(place),
-            Err(silence) => self.ask_later(silence, attempt, place, false).await,
-        }
-    }
-
-    /// Waits, and asks where the upload stands; again, as a try more, where nothing comes.
-    async fn ask_later(
-        &self,
-        mut failure: Failure,
-        attempt: &mut u32,
-        place: Option<Place>,
         lost: bool,
-    ) -> Result<Option<Place>, Failure> {
+    ) -> Option<Place> {
         loop {
-            self.session.client().back_off(failure, *attempt).await?;
+            let away = match self.where_it_stands(place.clone(), lost).await {
+                Ok(place) => return place,
+                Err(away) => away,
+            };
+            let waited = self.session.client().back_off(away, *attempt).await;
             *attempt += 1;
-            match self.where_it_stands(place.clone(), lost).await {
-                Ok(place) => return Ok(place),
-                Err(silence) => failure = silence,
-            }
+            waited.ok()?;
         }
     }
 
-    /// Where the upload stands; none where there is none any more. An error where nothing
-    /// comes at all.
+    /// Where the upload stands; none where there is none any more. An error where the
+    /// registry is not there.
     async fn where_it_stands(
         &self,
         place: Option<Place>,
@@ -502,16 +493,13 @@ impl Remote {
         let mut request = Request::new(Method::GET, "");
         request.target = Target::Given(at.clone());
         let accept = |s: StatusCode| s.is_success();
+        // Another host that the registry names need not be there.
         let own = self.session.host().is_own(at);
-        let reply = if own {
-            self.session.send_unless_silent(&request, accept).await
-        } else {
-            // A host that the registry names, and that need not be there.
-            self.session.send_once(&request, accept).await
-        };
-        let reply = match reply {
+        let reply = match self.session.send_briefly(&request, own, accept).await {
             Ok(reply) => reply,
-            Err(failure) if failure.silent || (own && failure.unconnected) => return Err(failure),
+            Err(failure) if is_away(&failure) && (own || !failure.unconnected) => {
+                return Err(failure);
+            }
             Err(failure) if tells_nothing(&failure) => return Ok(Standing::Unsaid),
             Err(_) => return Ok(Standing::Gone),
         };

@@ -47,6 +47,23 @@ impl Tls {
             params.not_after = rcgen::date_time_ymd(2000, 1, 1);
         }
         let leaf = params.signed_by(&key, &issuer).unwrap();
+        Tls::with(&leaf, &key, authority)
+    }
+
+    /// One that signs itself, as `openssl req -x509` makes it: it calls itself an authority.
+    pub fn by_itself(names: &[&str], ended: bool) -> Self {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if ended {
+            params.not_after = rcgen::date_time_ymd(2000, 1, 1);
+        }
+        let own = params.self_signed(&key).unwrap();
+        Tls::with(&own, &key, own.pem())
+    }
+
+    fn with(leaf: &rcgen::Certificate, key: &KeyPair, authority: String) -> Self {
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()

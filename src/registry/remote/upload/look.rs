@@ -89,7 +89,7 @@ impl Remote {
         let busy = |s: StatusCode| {
             s == StatusCode::TOO_MANY_REQUESTS || s == StatusCode::SERVICE_UNAVAILABLE
         };
-        match session.send_unless_silent(&request, |s| !busy(s)).await {
+        match session.send_briefly(&request, true, |s| !busy(s)).await {
             Ok(reply) if reply.status() == StatusCode::CREATED => Mount::Done,
             Ok(reply) if reply.status() == StatusCode::ACCEPTED => {
                 place_of(&reply, 0, None).map_or(Mount::Refused, Mount::Upload)

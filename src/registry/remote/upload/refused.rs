@@ -1,7 +1,7 @@
 //! What a refused or broken request of an upload says about how to go on.
 
 use super::speed::CHUNKS;
-use crate::registry::failure::Failure;
+use crate::registry::failure::{Failure, Retry};
 
 /// How a blob is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,11 @@ pub(super) enum Style {
 #[derive(Default)]
 pub(super) struct Refused {
     whole: Option<Failure>,
-    chunks: bool,
+    /// How sure it is that chunks are not taken, up to [`SURE`].
+    chunks: u32,
 }
+
+const SURE: u32 = 2;
 
 impl Refused {
     /// Notes that one way was refused and the next one is tried.
@@ -28,11 +31,15 @@ impl Refused {
     /// Why it does not go up whole, where nothing is left.
     pub(super) fn turn(&mut self, from: Style, to: Style, failure: Failure) -> Result<(), Failure> {
         match (from, to) {
-            (Style::Whole, Style::Chunks(_)) if self.chunks => return Err(failure),
+            (Style::Whole, Style::Chunks(_)) if self.chunks >= SURE => return Err(failure),
             (Style::Whole, Style::Chunks(_)) => self.whole = Some(failure),
             (Style::Chunks(_), Style::Whole) => {
-                self.chunks = true;
-                if let Some(whole) = self.whole.take() {
+                // These two may come of something before the registry, and pass.
+                let may_pass = matches!(failure.status.map(|s| s.as_u16()), Some(400 | 404));
+                self.chunks += if may_pass { 1 } else { SURE };
+                if self.chunks >= SURE
+                    && let Some(whole) = self.whole.take()
+                {
                     return Err(whole);
                 }
             }
@@ -71,6 +78,15 @@ pub(super) fn is_lost(failure: &Failure) -> bool {
 /// Whether it is the request that was to begin an upload that failed.
 pub(super) fn began(failure: &Failure) -> bool {
     failure.request.starts_with("POST")
+}
+
+/// Whether the registry is not there, or what is before it does not reach it. One that is
+/// silent may well be there, and not answer this alone.
+pub(super) fn is_away(failure: &Failure) -> bool {
+    match failure.status {
+        None => !failure.silent && failure.retry != Retry::Never,
+        Some(status) => matches!(status.as_u16(), 502..=504),
+    }
 }
 
 /// Whether a registry that is asked where an upload stands does not answer such questions.
