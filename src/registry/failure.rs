@@ -323,7 +323,9 @@ fn certificate_hint(text: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     // The last one is that of an authority, which signs itself and is not named.
     if says(&["UnknownIssuer", "not trusted", "CaUsedAsEndEntity"]) {
-        Some("where the registry has a certificate of your own authority, name it with --ca-file")
+        Some(
+            "where the registry has a certificate of your own authority, or one that signs itself, name it with --ca-file",
+        )
     } else if says(&["not valid for name", "NotValidForName"]) {
         Some(
             "reach the registry by a name that its certificate holds, or have it shown one for this name",
