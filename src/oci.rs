@@ -13,17 +13,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::Digest as _;
 
-/// Annotations as others write them, who may say null for none, and for an empty one.
-///
-/// # Errors
-///
-/// The deserializer's.
-pub fn annotations_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Annotations, D::Error> {
-    let all = Option::<BTreeMap<String, Option<String>>>::deserialize(from)?;
-    let all = all.unwrap_or_default().into_iter();
-    Ok(all.map(|(k, v)| (k, v.unwrap_or_default())).collect())
-}
-
 /// An image manifest.
 /// <https://github.com/opencontainers/image-spec/blob/main/manifest.md>
 pub const MEDIA_TYPE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -219,6 +208,19 @@ impl Descriptor {
             rest: Map::new(),
         }
     }
+}
+
+/// Annotations as others write them, who may say null for none, and for an empty one.
+///
+/// # Errors
+///
+/// The deserializer's.
+pub(crate) fn annotations_or_null<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Annotations, D::Error> {
+    let all = Option::<BTreeMap<String, Option<String>>>::deserialize(from)?;
+    let all = all.unwrap_or_default().into_iter();
+    Ok(all.map(|(k, v)| (k, v.unwrap_or_default())).collect())
 }
 
 /// An image manifest.

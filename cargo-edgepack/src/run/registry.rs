@@ -86,7 +86,7 @@ impl App {
         output::refuse_input(&flags.output, read, "name another file with --output")?;
         let client = self.client(options)?;
         let target = if to_stdout {
-            PathBuf::from("/dev/stdout")
+            PathBuf::from("standard output")
         } else {
             flags.output.clone()
         };
@@ -121,12 +121,7 @@ impl App {
         } else {
             pending.finish()?;
         }
-        let shown = if to_stdout {
-            Path::new("standard output")
-        } else {
-            &target
-        };
-        self.printer.pulled(shown, &resolved, &pulled);
+        self.printer.pulled(&target, &resolved, &pulled);
         if let Some((name, outcome)) = &verified {
             self.printer.verified(name, outcome);
         }

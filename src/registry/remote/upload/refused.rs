@@ -68,11 +68,12 @@ pub(super) fn is_final(failure: &Failure) -> bool {
 
 /// Whether the registry does not know the upload any more.
 pub(super) fn is_lost(failure: &Failure) -> bool {
-    let unknown = matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416));
-    !began(failure)
-        && (unknown
-            || failure.has_code("BLOB_UPLOAD_UNKNOWN")
-            || failure.has_code("BLOB_UPLOAD_INVALID"))
+    matches!(failure.status.map(|s| s.as_u16()), Some(404 | 416)) || says_unknown(failure)
+}
+
+/// Whether the registry says in so many words that it does not.
+fn says_unknown(failure: &Failure) -> bool {
+    failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID")
 }
 
 /// Whether it is the request that was to begin an upload that failed.
@@ -94,8 +95,7 @@ pub(super) fn tells_nothing(failure: &Failure) -> bool {
     matches!(
         failure.status.map(|s| s.as_u16()),
         Some(400 | 405 | 415 | 501)
-    ) && !failure.has_code("BLOB_UPLOAD_UNKNOWN")
-        && !failure.has_code("BLOB_UPLOAD_INVALID")
+    ) && !says_unknown(failure)
 }
 
 /// Another way to upload, where the registry did not take this one.
@@ -118,9 +118,7 @@ pub(super) fn next_style(
             if matches!(status, Some(400 | 404 | 405 | 411 | 415 | 501))
                 && failure.request.starts_with("PATCH") =>
         {
-            let lost =
-                failure.has_code("BLOB_UPLOAD_UNKNOWN") || failure.has_code("BLOB_UPLOAD_INVALID");
-            (!lost).then_some(Style::Whole)
+            (!says_unknown(failure)).then_some(Style::Whole)
         }
         _ => None,
     }
